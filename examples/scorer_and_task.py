@@ -3,8 +3,7 @@ taketurns evaluate --team pocket --task scorer_and_task:Sums --output report"""
 
 import re
 
-from taketurns import Query, Team
-from taketurns.types import Score
+from taketurns import Query, Score, Team
 
 
 def last_number(query, answer):

@@ -3,7 +3,9 @@
 The version and the changelog must agree. The source archive and the wheel, built from that archive,
 must hold what belongs in them. The wheel is then installed into a fresh environment with the
 versions of constraints.txt, and the bundled team answers two questions there, outside the
-repository and without the hub. Archives that pass are copied into `dist/`.
+repository and without the hub. A small package with a part of each kind is built, installed beside
+it and used from the command line (`recipes/parts_package.py`). Archives that pass are copied into
+`dist/`.
 
 Only the standard library is imported, because any Python may run this.
 """
@@ -24,6 +26,9 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from recipes.parts_package import NAME as PARTS_NAME
+from recipes.parts_package import try_parts, write_package
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "taketurns"
@@ -53,6 +58,8 @@ SOURCES = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
     "tests/*.py", "benchmarks/*.py", "recipes/*.py", "configs/*.yaml", "docs/*.md", "findings/*.sh",
 )  # fmt: skip
+REPORT = ("matplotlib", "scipy", "statsmodels")
+"""What `taketurns evaluate` needs beside the wheel, without the rest of the extra eval."""
 QUESTIONS = ("what does rebol fonul work as?", "what is 17 + 25 ?")
 
 
@@ -97,6 +104,8 @@ def check_release(root: Path, folder: Path) -> tuple[Path, Path]:
     _say(f"{source.name} and {wheel.name} have the right files")
     _try_wheel(wheel, version, root / "constraints.txt", folder)
     _say(f"{wheel.name} works in a fresh environment")
+    _try_parts(root / "constraints.txt", folder)
+    _say("a part of each kind is used from a package of its own")
     return source, wheel
 
 
@@ -201,6 +210,26 @@ def _try_wheel(wheel: Path, version: str, constraints: Path, folder: Path) -> No
     check_answers((work / "answers.jsonl").read_text(encoding="utf-8"))
 
 
+def _try_parts(constraints: Path, folder: Path) -> None:
+    """Build the small package, install it beside the wheel, and use its parts."""
+    _say("building and installing a package with a part of each kind")
+    source, built = write_package(folder / "parts"), folder / "built-parts"
+    builder = folder / "build-environment" / "bin" / "python"
+    _run(builder, "-m", "build", "--wheel", "--outdir", built, source)
+    python = folder / "environment" / "bin" / "python"
+    _run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--constraint", constraints, *built.glob("*.whl"), *REPORT,
+    )  # fmt: skip
+    work = folder / "work"
+
+    def taketurns(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _result(work, python.with_name(PACKAGE), *arguments)
+
+    if complaint := next(try_parts(work, taketurns), None):
+        raise ReleaseError(f"{PARTS_NAME}: {complaint}")
+
+
 def check_answers(records: str) -> None:
     """Raise ReleaseError unless each question has an answer with the speakers of its patches."""
     answers = [json.loads(line) for line in records.splitlines()]
@@ -220,18 +249,25 @@ def _environment(folder: Path) -> Path:
 
 
 def _ask(work: Path, *command: object) -> str:
-    """The output of a command. It runs in `work`, with its cache there, and without the hub."""
+    """The output of a command. Raises CalledProcessError if it fails."""
+    done = _result(work, *command)
+    sys.stderr.write(done.stderr)
+    done.check_returncode()
+    return done.stdout
+
+
+def _result(work: Path, *command: object) -> subprocess.CompletedProcess[str]:
+    """The result of a command. It runs in `work`, with its cache there, and without the hub."""
     _say(f"+ {' '.join(map(str, command))}")
     own = {"TAKETURNS_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    return subprocess.run(
         list(map(str, command)),
         cwd=work,
         env=_variables() | own,
-        check=True,
-        stdout=subprocess.PIPE,
+        check=False,
+        capture_output=True,
         text=True,
     )
-    return done.stdout
 
 
 def _run(*command: object) -> None:

@@ -63,7 +63,7 @@ def test_quit_ends_it_and_an_unknown_command_helps(talk: Talk) -> None:
     code, out, err = talk(greeting(), "/what", "/quit", "hello")
     assert code == 0
     assert out == ""
-    assert "/reset forgets the conversation" in err
+    assert "/reset clears the conversation" in err
 
 
 def test_a_failed_turn_is_said_and_forgotten(talk: Talk) -> None:
@@ -78,7 +78,7 @@ def test_a_failed_turn_is_said_and_forgotten(talk: Talk) -> None:
 def test_a_line_that_is_no_text_is_said_and_the_others_answered(talk: Talk) -> None:
     code, out, err = talk(greeting(), "hello", "caf\udce9", "again")
     assert code == 1
-    assert "not UTF-8; this line is left out" in err
+    assert "this line is not UTF-8: it is skipped" in err
     assert out == "●Good ▲d\n●Good ▲d\n"
 
 

@@ -158,7 +158,9 @@ async def test_a_checkpoint_in_parts_is_counted_by_its_index(tmp_path: Path) -> 
     found = await report(**{"candidates.sft.model": str(folder)})
     assert found.fits
     assert found.models[1].weight_bytes is None
-    assert found.notes == ("sft: the size of its weights is unknown: they are no safetensors",)
+    assert found.notes == (
+        "sft: the size of its weights is unknown: they are not safetensors files",
+    )
 
 
 async def test_a_device_that_is_not_here_is_a_problem() -> None:
@@ -174,7 +176,7 @@ async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("taketurns.engines.local.memory.free_bytes", lambda device: 1 << 20)
     found = await report()
     assert not found.fits
-    assert "cpu needs " in found.problems[0]
+    assert "on cpu, which has " in found.problems[0]
     assert "has 1.0 MiB free" in found.problems[0]
 
 
@@ -183,7 +185,7 @@ async def test_a_switcher_is_looked_at_too(tmp_path: Path) -> None:
     found = await report(switcher={"kind": "lm", "model": model})
     assert len(found.models) == 4
     assert found.switcher.endswith(
-        "0 is pretrained, 1 is sft, 2 is aligned: the team's order, since nothing says another"
+        "0 is pretrained, 1 is sft, 2 is aligned: the team's order, because no other is recorded"
     )
     too_long = await report(switcher={"kind": "lm", "model": model}, max_tokens=4000)
     assert any("switcher" in problem for problem in too_long.problems)
@@ -216,7 +218,7 @@ async def test_a_head_is_reported_by_what_it_reads(tmp_path: Path) -> None:
     Head(HeadConfig("speaker", names, "sft", layers), {}, torch.zeros(4, 3)).save(tmp_path)
     found = await report(switcher={"kind": "head", "path": str(tmp_path)})
     assert len(found.models) == 3
-    assert found.switcher == "a linear head of 12 numbers on hidden states of whoever spoke last"
+    assert found.switcher == "a linear head of 12 numbers on hidden states of the last speaker"
     with pytest.raises(ConfigError, match="was trained for pretrained, sft, aligned"):
         await report(
             switcher={"kind": "head", "path": str(tmp_path)}, **{"candidates.sft.name": "chat"}
@@ -236,7 +238,7 @@ async def test_the_report_reads_well() -> None:
     text = console.export_text()
     assert "pretrained  3.5 MiB  float32 on cpu  2048     plain prompt" in text
     assert "hand-over token ids" in text
-    assert text.rstrip().endswith("it fits")
+    assert text.rstrip().endswith("the team fits")
 
 
 @pytest.mark.parametrize(

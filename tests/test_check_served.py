@@ -78,8 +78,8 @@ async def test_it_says_which_models_were_taken_under_another_name(engine: LocalE
         assert report.fits
         assert report.exact
         text = shown(report)
-        assert f"pretrained: {servers[0].url} calls its one model /m/pretrained.gguf" in text
-        assert "calls its one model /m/sft.gguf" not in text, "its name was said"
+        assert f"pretrained: {servers[0].url} serves only the model /m/pretrained.gguf" in text
+        assert "serves only the model /m/sft.gguf" not in text, "its name was said"
     await engine.close()
 
 
@@ -120,19 +120,22 @@ async def test_a_switcher_needs_log_probabilities_and_a_head_hidden_states(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"engine.kind": "local"}, 'urls is for an engine of kind "http"'),
-        ({"engine.max_batch": 3}, 'max_batch is for an engine of kind "local"'),
-        ({"engine.urls": []}, "which servers"),
+        (
+            {"engine.kind": "local"},
+            'urls is a key of kind "http", but this engine has the kind "local": remove urls',
+        ),
+        ({"engine.max_batch": 3}, 'max_batch is a key of kind "local"'),
+        ({"engine.urls": []}, "no server for this model: give it urls"),
         ({"engine.urls": ["gpu:8000"]}, "like \"http://host:8000\", not 'gpu:8000'"),
         ({"engine.urls": ["http://h:99999"]}, "a server is written like"),
         ({"engine.urls": ["http://h?x=1"]}, "a server is written like"),
         ({"engine.urls": ["http://u:p@h"]}, "must not hold a password"),
-        ({"engine.urls": ["http://h", "http://h/v1/"]}, "the same server is listed twice"),
+        ({"engine.urls": ["http://h", "http://h/v1/"]}, "the server http://h is listed twice"),
         ({"engine.api_key_env": "sk-abc"}, "the name of an environment variable"),
         ({"engine.concurrency": 0}, "concurrency must be at least 1"),
         ({"engine.timeout": 0}, "timeout must be more than 0 seconds"),
         ({"engine.retries": -1}, "retries must be at least 0 and at most 1000, not -1"),
-        ({"switcher": {"kind": "random", "urls": ["http://h"]}}, "urls needs a model"),
+        ({"switcher": {"kind": "random", "urls": ["http://h"]}}, "urls needs the key model"),
     ],
 )
 def test_a_team_file_that_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:

@@ -160,7 +160,7 @@ def test_bad_lines_are_reported_and_the_others_done(
     assert code == 1
     assert f"{prompts}:1: not UTF-8" in err
     assert f"{prompts}:3: not JSON" in err
-    assert f"{prompts}:4: 1e999 is too large a number" in err
+    assert f"{prompts}:4: the number 1e999 is too large" in err
     assert [record["id"] for record in records(output)] == ["1", "2"]
 
 
@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_a_file_that_can_be_resumed(
     finally:
         signal.signal(signal.SIGINT, before)
     assert code == 130
-    assert sentence(err) == "interrupted; the same command goes on from here"
+    assert sentence(err) == "interrupted; the same command continues from here"
     assert 0 < len(records(output)) < 6
     code, _, _ = invoke(*command, "-t", scripted())
     assert code == 0
@@ -361,7 +361,7 @@ def test_a_bug_is_a_sentence_and_a_traceback_on_request(
 def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
     code, out, _ = invoke("check", "-t", "pocket")
     assert code == 0
-    assert "it fits" in out
+    assert "the team fits" in out
     code, out, _ = invoke("check", "-t", "pocket", "--json")
     assert json.loads(out)["fits"] is True
 
@@ -449,7 +449,7 @@ def test_an_id_that_is_none_is_a_sentence(
     path.write_text(f'{{"text": "a", "id": {id_}}}\n{{"text": "b"}}\n')
     code, _, err = invoke("generate", "-t", scripted(), "-i", path, "-o", out)
     assert code == 1
-    assert 'prompts.jsonl:1: "id" must be a non-empty string; this line is left out' in err
+    assert 'prompts.jsonl:1: "id" must be a non-empty string; this line is skipped' in err
     assert [record["id"] for record in records(out)] == ["2"]
 
 
@@ -492,7 +492,7 @@ def test_check_says_for_what_a_context_is_short(
     )
     _, out, _ = invoke("check", "-t", tmp_path / "team.yaml", "--json")
     said = (
-        "m0: a context of 256 tokens is short: the prompt and an answer of up to 200 tokens "
-        "(policy.max_tokens) share it, and the answer ends where it is full"
+        "m0: its context has only 256 tokens for the prompt and an answer of up to 200 tokens "
+        "(policy.max_tokens); the answer ends when the context is full"
     )
     assert said in json.loads(out)["notes"]

@@ -143,22 +143,22 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
             "there is no candidate 'chta'; the candidates are base (0), chat (1)",
         ),
         (MINIMAL + "policy: {closing: 2}", "there is no candidate 2"),
-        (MINIMAL + "switcher: {kind: lm}", "has a model exactly when its kind is"),
-        (MINIMAL + "switcher: {kind: fixed}", "has a sequence exactly when its kind is"),
-        (MINIMAL + "switcher: {kind: head}", "has a path exactly when its kind is"),
-        (MINIMAL + "switcher: {kind: random, path: x}", "has a path exactly when its kind is"),
+        (MINIMAL + "switcher: {kind: lm}", 'a switcher of kind "lm" needs the key model'),
+        (MINIMAL + "switcher: {kind: fixed}", 'of kind "fixed" needs the key sequence'),
+        (MINIMAL + "switcher: {kind: head}", 'of kind "head" needs the key path'),
+        (MINIMAL + "switcher: {kind: random, path: x}", 'path is a key of kind "head", but this'),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
-        (MINIMAL + "switcher: {kind: folded, reader: base}", "has tokens exactly when its kind"),
-        (MINIMAL + "switcher: {candidates: [chat, base]}", "has candidates only when its kind"),
+        (MINIMAL + "switcher: {kind: folded, reader: base}", "needs the key tokens"),
+        (MINIMAL + "switcher: {candidates: [chat, base]}", 'candidates is a key of kind "lm"'),
         (
             MINIMAL + NUMBERED.format("chat, chat"),
-            "team.yaml:6: candidates must name every candidate, in the order of the switcher's "
+            "team.yaml:6: candidates must name each candidate once, in the order of the switcher's "
             "numbers: base, chat",
         ),
         (MINIMAL + NUMBERED.format("0, 1"), "switcher.candidates[0] should be a valid string"),
-        (MINIMAL + FOLDED.format("base: 3, chat: 4", "null"), "has a reader exactly when its kind"),
+        (MINIMAL + FOLDED.format("base: 3, chat: 4", "null"), "needs the key reader"),
         (MINIMAL + FOLDED.format("base: 3", "base"), "must name every candidate: base, chat"),
-        (MINIMAL + FOLDED.format("base: 3, chat: 3", "base"), "must be token ids, each another"),
+        (MINIMAL + FOLDED.format("base: 3, chat: 3", "base"), "must be different token ids"),
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
         (
             MINIMAL + "switcher: {kind: ml}",
@@ -171,8 +171,8 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "engine: {max_batch: 0}", "max_batch must be at least 1"),
         (MINIMAL + "engine: {threads: 0}", "threads must be at least 1"),
         ("candidates: [", "not valid YAML"),
-        ("- a\n- b", "a team file is a mapping of keys to values"),
-        ("", "a team file is a mapping of keys to values"),
+        ("- a\n- b", "a team file must be a mapping of keys to values"),
+        ("", "a team file must be a mapping of keys to values"),
         ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
         ("? [a]\n: b", "a key must be a word"),
         ("candidates: &a [*a]", "team.yaml"),
@@ -202,8 +202,12 @@ def test_overrides_reach_every_setting(team) -> None:
     assert config.policy == Policy(patch_size=7, opening=1)
     assert config.candidates[0].spec.dtype == "bfloat16"
     assert "unknown key 'patchsize' in policy" in refusal(path, {"policy.patchsize": 3})
-    assert "nothing is called 'bse'" in refusal(path, {"candidates.bse.dtype": "x"})
-    assert "nothing can be set at" in refusal(path, {"patch_size": 3, "policy.patch_size.x.y": 3})
+    assert "there is no entry 'bse'; the entries are base, chat" in refusal(
+        path, {"candidates.bse.dtype": "x"}
+    )
+    assert "policy.patch_size.x is not a mapping" in refusal(
+        path, {"patch_size": 3, "policy.patch_size.x.y": 3}
+    )
 
 
 def test_a_rule_for_patches_is_read_as_strictly(team) -> None:
@@ -215,7 +219,7 @@ def test_a_rule_for_patches_is_read_as_strictly(team) -> None:
     for change, sentence in (
         ({"untill": "x"}, "unknown key 'untill' in policy.patch; did you mean 'until'"),
         ({"until": "word"}, "policy.patch.until should be 'sentence'"),
-        ({"max": 3}, "patch.max must be at least min, which is 4, not 3"),
+        ({"max": 3}, "patch.max must be at least patch.min, which is 4, not 3"),
         ({"dwell": 0}, "patch.dwell must be at least 1"),
         ({"rise": 0.0}, "patch.rise must be above 0"),
         ({"margin": 1.0}, "patch.margin must be 0 or more and below 1"),

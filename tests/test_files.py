@@ -78,7 +78,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
 
 def test_a_pipe_is_never_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match=r"cannot write .*pipe: it is no regular file"):
+    with pytest.raises(DataError, match=r"cannot write .*pipe: it is not a regular file"):
         write_text(tmp_path / "pipe", "text")
     assert (tmp_path / "pipe").is_fifo()
 
@@ -103,7 +103,7 @@ def test_our_own_names_are_no_strangers(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000_000))
     require_room(tmp_path, 2_000_000_000, "it")
-    with pytest.raises(DataError, match=r"has 2.0 GB free and it may take 3.0 GB: free some"):
+    with pytest.raises(DataError, match=r"has 2.0 GB free, but it may take 3.0 GB: free some"):
         require_room(tmp_path, 3_000_000_000, "it")
 
 

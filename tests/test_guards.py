@@ -171,7 +171,7 @@ async def test_an_answer_too_long_for_its_judge_keeps_what_was_vetted() -> None:
     events, trace = await watched(pair)
     assert (trace.text, trace.error) == (
         "good",
-        "the guard's judge would read 60 tokens, its context has 60: lower max_tokens",
+        "the guard's judge would read 60 tokens, but its context has 60: lower max_tokens",
     )
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "good"
 
@@ -296,7 +296,9 @@ async def test_where_the_judge_fails_nothing_unvetted_is_given_out() -> None:
             failures={number: EngineError("gone")},
         )
         events, trace = await watched(pair)
-        assert "judge failed" in (trace.error or "") if number == 1 else trace.error == "gone"
+        assert (
+            f"judge {JUDGE} failed" in (trace.error or "") if number == 1 else trace.error == "gone"
+        )
         assert trace.text == "aaaa" * (number - 1)
         assert "".join(e.text for e in events if isinstance(e, Delta)) == trace.text
 
@@ -329,7 +331,7 @@ async def test_the_beginning_of_a_stop_string_is_vetted_too() -> None:
 
 async def test_a_guard_needs_its_judge_and_room_for_its_question() -> None:
     pair, _ = team({"a": ["x"], "b": []}, Guard(1, judge=JUDGE), scores={JUDGE: [1.0]}, context=300)
-    with pytest.raises(PromptError, match=r"the judge would read \d+ tokens"):
+    with pytest.raises(PromptError, match=r"the judge would read up to \d+ tokens"):
         await pair.check_prompt(Query("q", text="Q" * 60))
     lone = Team(pair.candidates, pair.engine, FixedSwitcher([0]), pair.policy)
     with pytest.raises(ConfigError, match="asks the judge"):
@@ -410,17 +412,23 @@ def test_a_guard_in_a_team_file(pocket_file: Path, tmp_path: Path) -> None:
     [
         ({"guard.to": "nobody"}, "there is no candidate 'nobody'"),
         ({"guard.words": []}, None),
-        ({"guard.words": [], "guard.judge": None}, "a guard goes by"),
-        ({"guard.patterns": ["("]}, "is no regular expression"),
+        ({"guard.words": [], "guard.judge": None}, "a guard needs at least one of these keys"),
+        ({"guard.patterns": ["("]}, "is not a regular expression"),
         ({"guard.model": "org/judge"}, "not both"),
         ({"guard.question": "bad?"}, "must contain {answer}"),
         ({"guard.threshold": 0}, "threshold must be above 0"),
         ({"guard.word": ["x"]}, "did you mean 'words'"),
-        ({"max_share": {"aligned": 0.5}}, "guard.to names one of them"),
+        ({"max_share": {"aligned": 0.5}}, "max_share and guard.to both name candidate 2"),
         ({"max_share": {"sft": 1.5}}, "between 0 and 1"),
         ({"max_share": {"nobody": 0.5}}, "there is no candidate 'nobody'"),
-        ({"max_share": {"sft": 0.1, "aligned": 0.1, "pretrained": 0.1}}, "free to write"),
-        ({"max_share": {"sft": 0.1}, "opening": "sft"}, "opening names one of them"),
+        (
+            {"max_share": {"sft": 0.1, "aligned": 0.1, "pretrained": 0.1}},
+            "max_share caps all 3 candidates",
+        ),
+        (
+            {"max_share": {"sft": 0.1}, "opening": "sft"},
+            "max_share and opening both name candidate 1",
+        ),
     ],
 )
 def test_a_guard_that_makes_no_sense_is_refused(
@@ -470,7 +478,7 @@ async def test_who_may_not_speak_leaves_its_part_to_the_others() -> None:
     assert shares["a"] == 8  # of 20, in patches of 4
     assert trace.patches[0].probabilities == (1.0, 0.0, 0.0)  # the switcher's own
     nobody, _ = team(scripts, None, max_share=tuple((i, 0.2) for i in range(3)))
-    with pytest.raises(ConfigError, match="leaves nobody to write"):
+    with pytest.raises(ConfigError, match="allows no candidate to write the next patch"):
         await nobody.agenerate("Q? ")
 
 
@@ -554,4 +562,4 @@ async def test_a_pattern_that_takes_too_long_ends_the_answer_and_lets_nothing_th
     assert events == []
     assert trace.text == ""
     assert trace.error is not None
-    assert trace.error.startswith("the guard's pattern 'never' was not done with 20000 characters")
+    assert trace.error.startswith("the guard's pattern 'never' did not finish on 20000 characters")

@@ -362,7 +362,9 @@ def test_a_text_that_cannot_fit_is_refused_by_its_beginning(
 
     monkeypatch.setattr(TextCodec, "encode", spy)
     monkeypatch.setattr(TextCodec, "encode_rendered", lambda *_: pytest.fail("all of it was read"))
-    with pytest.raises(LengthError, match="'q': the prompt has more than 544 tokens for a, whose"):
+    with pytest.raises(
+        LengthError, match="'q': the prompt has more than 544 tokens for a, but its"
+    ):
         reader.prompt(Query("q", text="a" * length))
     assert encoded == [800]
 

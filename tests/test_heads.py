@@ -110,14 +110,18 @@ def test_candidates_are_known_by_name() -> None:
 
 
 def test_states_of_another_size_are_another_model() -> None:
-    with pytest.raises(ConfigError, match="trained on 8 numbers of a, whose states have 6"):
+    with pytest.raises(
+        ConfigError, match=r"expects 8 state values of a .* has 6: train the head again"
+    ):
         head().logits(View(0, 0, torch.zeros(6)))
 
 
 async def test_an_engine_without_hidden_states_is_refused(tmp_path: Path) -> None:
     head().save(tmp_path)
     engine = ScriptedEngine({name: [] for name in NAMES})
-    with pytest.raises(ConfigError, match=r"the engine of a does not give; fold it .* or use a"):
+    with pytest.raises(
+        ConfigError, match=r"the engine of a does not give: fold the head .* or use a"
+    ):
         await HeadSwitcher(str(tmp_path)).prepare(engine, [await engine.info(n) for n in NAMES])
 
 

@@ -9,7 +9,7 @@ from taketurns.config.policy import Guard, Policy
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
 from taketurns.runs.description import describe_run, fingerprint
-from taketurns.runs.manifest import Manifest, path_for
+from taketurns.runs.manifest import PARTS, Manifest, path_for
 from taketurns.switchers import candidate_order
 from taketurns.types import Candidate, ModelSpec
 
@@ -127,7 +127,7 @@ def test_a_part_may_grow_and_not_change(tmp_path: Path) -> None:
     def claim(switchers: dict[str, str], policy: int = 1) -> dict[str, str]:
         determined = {"policy": policy, "switchers": switchers}
         manifest = Manifest("evaluate", determined, {}, started="then")
-        found: dict[str, str] = manifest.claim(output, extensible="switchers").inputs["switchers"]
+        found: dict[str, str] = manifest.claim(output, "switchers").inputs["switchers"]
         return found
 
     claim({"sums": "one"})
@@ -139,6 +139,22 @@ def test_a_part_may_grow_and_not_change(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another run, whose policy differed"):
         claim(both, policy=2)
     assert json.loads(path_for(output).read_text())["determined"]["switchers"] == both
+
+
+def test_other_code_of_a_users_own_part_is_named(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    first = {"name": "mine:score", "module": "mine", "version": "1.0", "digest": "a"}
+    claimed(output, {"policy": 1})
+    output.write_text("{}\n")
+    both = claimed(output, {"policy": 1, PARTS: {"sums": [first]}})
+    assert both.inputs[PARTS] == {"sums": [first]}  # an output from before is gone on with
+    more = claimed(output, {"policy": 1, PARTS: {"names": [first]}})
+    assert more.inputs[PARTS] == {"sums": [first], "names": [first]}
+    assert claimed(output, {"policy": 1}).inputs == more.inputs
+    with pytest.raises(DataError, match="another run, whose part mine:score differed"):
+        claimed(output, {"policy": 1, PARTS: {"sums": [{**first, "version": "1.1"}]}})
+    with pytest.raises(DataError, match="another run, whose policy differed"):
+        claimed(output, {"policy": 2, PARTS: {"sums": [first]}})
 
 
 def test_an_output_without_a_manifest_is_refused(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ async def test_other_names_are_refused_until_the_team_file_says_who_they_are(
     with pytest.raises(ConfigError) as refused:
         await team.prepare()
     assert str(refused.value) == (
-        "the switcher was trained for pretrained, sft, aligned, not for x, y, sft; where these are "
-        "the same under other names, list them as switcher.candidates"
+        "the switcher was trained for pretrained, sft, aligned, not for x, y, sft; if they are the "
+        "same candidates renamed, list them in switcher.candidates"
     )
     await team.aclose()
     told = replace(renamed.switcher, candidates=("y", "sft", "x"))
@@ -151,7 +151,10 @@ def test_what_is_written_is_read_and_the_team_file_goes_before(tmp_path: Path) -
     [
         ("{", "cannot read"),
         ("[]", "cannot read"),
-        ('{"schema": "taketurns.head/1", "candidates": []}', "is no taketurns.lm-switcher/1"),
+        (
+            '{"schema": "taketurns.head/1", "candidates": []}',
+            "not .taketurns.lm-switcher/1.: it is not the file of",
+        ),
         ('{"schema": "taketurns.lm-switcher/1"}', "cannot read"),
     ],
 )

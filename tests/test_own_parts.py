@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,12 @@ from taketurns.config.loading import load_team_config
 from taketurns.config.team_file import team_yaml
 from taketurns.errors import ConfigError, UsageError
 from taketurns.runs.description import describe_run
+from taketurns.runs.manifest import PARTS
+from taketurns.tasks.own_parts import own_parts
 from taketurns.tasks.registry import find_task
+from taketurns.tasks.scored import scored_task
 from taketurns.tasks.scorers.base import identity
+from taketurns.tasks.scorers.calibration import Stated
 from taketurns.tasks.scorers.registry import make_scorer
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -253,6 +260,110 @@ def test_a_method_is_compared(mine: Path, invoke: Invoke) -> None:
     results = json.loads((mine / "out" / "results.json").read_text(encoding="utf-8"))
     methods = results["methods"]
     assert methods["my_parts:LastAlone"]["average"] == methods["aligned"]["average"]
+
+
+def changed(folder: Path, old: str, new: str, module: str = "my_parts") -> None:
+    """Another version of a module, as a new process finds it."""
+    path = folder / f"{module}.py"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    sys.modules.pop(module)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    importlib.invalidate_caches()
+
+
+OWN_TASK = """
+name: mine
+data: data.jsonl
+scorer: {name: 'my_parts:shortness', most: 50}
+"""
+
+
+@pytest.fixture
+def task_file(mine: Path) -> Path:
+    lines = [{"id": str(n), "text": f"question {n}", "split": "test"} for n in range(2)]
+    lines += [{"id": str(n), "text": f"question {n}", "split": "train"} for n in range(2, 9)]
+    (mine / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (mine / "task.yaml").write_text(OWN_TASK)
+    return mine / "task.yaml"
+
+
+def test_own_tasks_and_scorers_are_described(task_file: Path) -> None:
+    assert own_parts([find_task("recall")]) == {}
+    (scorer,) = own_parts([find_task(str(task_file))])[PARTS]["mine"]
+    assert scorer["name"] == "my_parts:shortness"
+    assert (scorer["module"], scorer["version"]) == ("my_parts", None)
+    assert scorer["digest"] == sha256(Path("my_parts.py").read_bytes()).hexdigest()
+    (task,) = own_parts([find_task("my_parts:Colours")])[PARTS]["colours"]
+    assert task["name"] == "my_parts:Colours"
+    assert list(own_parts([find_task(str(task_file))], by_version=True)[PARTS]) == [
+        "mine version 3"
+    ]
+    inside = scored_task("mine", "own", {}, Stated(make_scorer("my_parts:Shout")))
+    assert [part["name"] for part in own_parts([inside])[PARTS]["mine"]] == ["my_parts:Shout"]
+
+
+def test_other_code_goes_on_with_no_rollouts(task_file: Path, invoke: Invoke) -> None:
+    team = team_file(task_file.parent, switcher=own_switcher())
+    command = ("rollout", "--team", team, "--task", task_file, "--prefixes", 1, "--k", 1)
+    command += ("--traces", "random", "--output", "labels.jsonl")
+    assert invoke(*command)[0] == 0
+    manifest = json.loads(Path("labels.jsonl.manifest.json").read_text())
+    assert manifest["determined"][PARTS]["mine"][0]["module"] == "my_parts"
+    assert invoke(*command)[0] == 0
+    changed(task_file.parent, "1 - len(answer)", "1 - 2 * len(answer)")
+    code, _, err = invoke(*command)
+    assert code == 2
+    assert "belongs to another run, whose part my_parts:shortness differed" in err
+
+
+METHOD = """
+from taketurns.evaluation.methods.base import Plain
+
+
+class Last(Plain):
+    async def answer(self, task, query, seed):
+        return await self._context.answer(self._context.last, query, seed)
+"""
+
+
+def test_other_code_of_a_method_goes_on_with_no_answers(mine: Path, invoke: Invoke) -> None:
+    (mine / "my_method.py").write_text(METHOD)
+    path = team_file(mine, engine={"kind": "my_parts:scripted"})
+    command = ("evaluate", "--team", path, "--limit", "1", "--seeds", "1", "--output", "out")
+    command += ("--task", "my_parts:Colours", "--methods", "my_method:Last")
+    code, _, err = invoke(*command)
+    assert code == 0, err
+    (record,) = (mine / "out" / "answers").glob("my_method_Last*.manifest.json")
+    inputs = json.loads(record.read_text())["determined"]
+    assert inputs["method"]["name"] == "my_method:Last"
+    assert inputs["engine"]["part"]["name"] == "my_parts:scripted"
+    assert inputs[PARTS]["colours"][0]["name"] == "my_parts:Colours"
+    assert invoke(*command)[0] == 0
+    changed(mine, "self._context.last", "self._context.names[-1]", "my_method")
+    code, _, err = invoke(*command)
+    assert code == 2
+    assert "belongs to another run, whose method differed" in err
+    sys.modules.pop("my_method")
+
+
+def test_a_scorer_with_a_higher_version_scores_beside_the_old_one(
+    task_file: Path, invoke: Invoke
+) -> None:
+    team = team_file(task_file.parent)  # not of the module, which changes
+    command = ("evaluate", "--team", team, "--task", task_file, "--limit", "1", "--seeds", "1")
+    command += ("--methods", "aligned", "--output", "out")
+    assert invoke(*command)[0] == 0
+    changed(task_file.parent, "1 - len(answer)", "1 - 2 * len(answer)")
+    code, _, err = invoke(*command)
+    assert code == 2
+    assert "whose part my_parts:shortness differed" in err
+    changed(task_file.parent, "shortness.version = 3", "shortness.version = 4")
+    code, _, err = invoke(*command)
+    assert code == 0, err
+    manifest = json.loads(Path("out/answers/aligned.jsonl.manifest.json").read_text())
+    assert list(manifest["determined"][PARTS]) == ["mine version 3", "mine version 4"]
 
 
 def test_an_entry_point_has_a_short_name_and_a_broken_one_harms_no_other(

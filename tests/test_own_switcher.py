@@ -70,16 +70,22 @@ def test_a_switcher_that_keeps_to_it_is_asked() -> None:
 
 THIRD = (1 / 3,) * 3
 WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: Own((0.5, 0.1)), "gave 2 probabilities for 3 candidates; it must give one for each"),
+    (lambda: Own((0.5, 0.1)), "gave 2 probabilities for 3 candidates: it must give one for each"),
     (lambda: Own((0.5, 0.1, 0.2, 0.2)), "gave 4 probabilities for 3 candidates"),
-    (lambda: Own((0.5, 0.1, 0.1)), r"sum to 0\.7; they must sum to 1"),
-    (lambda: Own((3, 0, 0)), "sum to 3; they must sum to 1"),
-    (lambda: Own(None), "gave None and must give a probability for each candidate"),
-    (lambda: Own(("x", "y", "z")), "and must give a probability for each candidate"),
-    (lambda: OrdinaryDecide(THIRD), "a function that is no coroutine: write `async def`"),
-    (lambda: CoroutineBegin(THIRD), r"CoroutineBegin\.begin\(\) must be an ordinary function"),
-    (lambda: OrdinaryPrepare(THIRD), r"OrdinaryPrepare\.prepare\(\) is no coroutine: write `async"),
-    (NoBegin, r"NoBegin is no switcher: it has no method begin\(\)"),
+    (lambda: Own((0.5, 0.1, 0.1)), r"sum to 0\.7: they must sum to 1"),
+    (lambda: Own((3, 0, 0)), "sum to 3: they must sum to 1"),
+    (lambda: Own(None), "gave None: it must give one probability for each of the 3"),
+    (lambda: Own(("x", "y", "z")), "it must give one probability for each of the 3 candidates"),
+    (lambda: OrdinaryDecide(THIRD), "is not a coroutine function: define it with `async def`"),
+    (
+        lambda: CoroutineBegin(THIRD),
+        r"CoroutineBegin\.begin\(\) gave coroutine: it must be an ordinary function",
+    ),
+    (
+        lambda: OrdinaryPrepare(THIRD),
+        r"OrdinaryPrepare\.prepare\(\) is not a coroutine: write `async",
+    ),
+    (NoBegin, r"NoBegin is not a switcher: it has no method begin\(\)"),
 ]
 
 
@@ -129,5 +135,5 @@ def test_a_setting_of_a_config_is_held_to_its_kind() -> None:
 
 
 def test_a_rule_that_names_nobody_is_refused() -> None:
-    with pytest.raises(ConfigError, match="opening names candidate 9, and the 3 candidates"):
+    with pytest.raises(ConfigError, match="opening names candidate 9, but the 3 candidates"):
         team(Own(THIRD)).generate("hi", policy=Policy(opening=9))

@@ -261,14 +261,14 @@ def test_a_text_that_is_handed_over_as_text_is_whole(
 
 def test_who_cannot_end_patches_so_says_so(tmp_path: Path) -> None:
     policy = Policy(patch=PatchRule("switcher"))
-    with pytest.raises(ConfigError, match="kind head can answer") as caught:
+    with pytest.raises(ConfigError, match="only a switcher of kind head supports") as caught:
         team("x", policy).generate("?")
     assert "\n" not in str(caught.value)
     head("candidate").save(tmp_path)
     other = team(
         "x", policy, HeadSwitcher(str(tmp_path)), states=dict.fromkeys(NAMES, lambda seen: [0.0])
     )
-    with pytest.raises(ConfigError, match="the head reads a whoever speaks"):
+    with pytest.raises(ConfigError, match="the head always reads a, so"):
         other.generate("?")
 
 

@@ -24,10 +24,10 @@ def test_defaults_are_the_papers() -> None:
         ({"temperature": float("inf")}, "temperature must be 0 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"stop": ("",)}, "stop must not contain an empty string"),
-        ({"closing": -1}, "closing must name a candidate"),
+        ({"closing": -1}, "closing must be a candidate's index"),
         ({"closing_on_end": True}, "closing_on_end needs a closing speaker"),
         ({"closing_cue": "So"}, "closing_cue needs a closing speaker"),
-        ({"closing_cue": "", "closing": 0}, "closing_cue must be some text"),
+        ({"closing_cue": "", "closing": 0}, "closing_cue must not be empty"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(settings: dict, sentence: str) -> None:

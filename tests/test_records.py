@@ -145,8 +145,8 @@ def test_prompts_in_every_form() -> None:
     [
         (b"\xff\xfe", "not UTF-8"),
         (b'{"id": "a"', "not JSON: "),
-        (b'{"id": "a", "text": NaN}', "not JSON: NaN is no number"),
-        (b'{"id": "a", "text": "x", "score": -1e999}', "-1e999 is too large a number"),
+        (b'{"id": "a", "text": NaN}', "not JSON: NaN is not a number"),
+        (b'{"id": "a", "text": "x", "score": -1e999}', "the number -1e999 is too large"),
         (b'{"id": "a", "text": "\\ud800"}', "half of a surrogate pair"),
         (b"[" * 100_000, "nested too deeply"),
         (b'["a"]', "not an object"),

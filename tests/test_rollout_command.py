@@ -95,8 +95,8 @@ def test_a_record_a_prefix(invoke: Invoke, scripted, tmp_path: Path) -> None:
     code, out, err = invoke("-o", path, "--task", "recall", "--task", "total", *SMALL)
     assert (code, out) == (0, "")
     assert err == (
-        f"taketurns: wrote 6 prefixes to {path}; next, learn from them: taketurns train --team "
-        f"team.yaml --labels {path} --output switcher\n"
+        f"taketurns: wrote 6 prefixes to {path}; next, train a switcher on them: taketurns train "
+        f"--team team.yaml --labels {path} --output switcher\n"
     )
     found = records(path)
     assert [record["id"] for record in found] == [
@@ -178,7 +178,7 @@ def test_single_rollouts_that_fail_are_said(
     assert code == 0
     lost = sum(branch["failures"] for record in records(path) for branch in record["branches"])
     assert lost > 0
-    assert f"{lost} rollouts failed; each is counted in its record" in err
+    assert f"{lost} rollouts failed; their records have the number" in err
     reasons = {b["failure"] for record in records(path) for b in record["branches"]}
     assert reasons == {None, "no answer"}
 

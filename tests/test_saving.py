@@ -225,7 +225,7 @@ def test_a_disk_without_room_is_known_before_the_work(
 ) -> None:
     free = 20_000_000  # a checkpoint of 900,000 numbers and its optimizer take 11 MB
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    said = r"has 0.0 GB free and the checkpoints of a training may take 0.0 GB: free some"
+    said = r"has 0.0 GB free, but the checkpoints of a training may take 0.0 GB: free some"
     with pytest.raises(DataError, match=said):
         train(pocket, labels, tmp_path / "switcher", LMSettings())
     with pytest.raises(DataError, match=said):

@@ -68,7 +68,7 @@ def test_shards_need_a_folder(tmp_path: Path) -> None:
     asked = tmp_path / "asked.jsonl"
     asked.write_text('{"id": "a", "text": "what is 1 + 1 ?"}', encoding="utf-8")
     said = run("generate", "-t", "pocket", "-i", asked, "-o", "-", "--runner", "ray", code=2)
-    assert said == "taketurns: --runner ray writes a folder: give --output one\n"
+    assert said == "taketurns: --runner ray writes a folder, not -: set --output to a folder\n"
 
 
 @pytest.mark.slow

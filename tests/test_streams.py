@@ -40,7 +40,7 @@ def test_a_closed_output_is_a_sentence() -> None:
     code, _, err = run("tasks", close=1)
     assert code == 2
     assert err == (
-        "taketurns: standard output is closed; start the command with it, or name a file instead\n"
+        "taketurns: standard output is closed: start the command with it, or name a file instead\n"
     )
 
 
@@ -48,7 +48,7 @@ def test_a_closed_input_is_a_sentence(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, _, err = run("generate", "--team", "pocket", "-i", "-", "-o", str(out), close=0)
     assert (code, out.exists()) == (2, False)
-    assert err.startswith("taketurns: standard input is closed; ")
+    assert err.startswith("taketurns: standard input is closed: ")
     assert len(err.splitlines()) == 1
 
 

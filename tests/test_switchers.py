@@ -164,5 +164,5 @@ async def test_a_folded_switcher_whose_reader_is_gone_leaves_the_rest_a_chance()
 async def test_tokens_that_may_be_written_cannot_stand_for_candidates() -> None:
     team = folded()
     team = team.switched_by(FoldedSwitcher((1, 2, 9), 0))
-    with pytest.raises(ConfigError, match="a may write the token 9"):
+    with pytest.raises(ConfigError, match="a may write token 9"):
         await team.agenerate(QUERY)

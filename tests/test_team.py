@@ -201,7 +201,7 @@ def test_a_context_that_is_full_ends_the_answer() -> None:
     assert trace.text == "aaaa"
     assert trace.finish in ("context", "length")
     assert trace.patches[-1].finish == "context"
-    with pytest.raises(PromptError, match="the prompt has 12 tokens for a, whose context has 12"):
+    with pytest.raises(PromptError, match="the prompt has 12 tokens for a, but its context has 12"):
         pair.generate("A question??")
 
 

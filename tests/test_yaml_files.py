@@ -40,17 +40,20 @@ def test_what_aliases_multiply_to_is_counted_before_it_is_made(
     made = lambda *_: pytest.fail("it was made")  # noqa: E731
     monkeypatch.setattr(yaml.SafeLoader, "construct_document", made)
     (file := tmp_path / "team.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="stands for more than 40 values"):
+    with pytest.raises(ConfigError, match="has more than 40 values"):
         read(file)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a: &a [*a]\n", "line 1: an alias must not stand inside its own anchor"),
-        ("a: &a [1]\nb: &b [*a]\nc: &c [*b]\nd: &d [*c]\ne: [*d]\n", "nested more than 4 deep"),
-        ("#" * 3000, "longer than 2,000 bytes"),
-        ("#" * 1999 + "é", "longer than 2,000 bytes"),
+        ("a: &a [*a]\n", "line 1: an alias must not be inside its own anchor"),
+        (
+            "a: &a [1]\nb: &b [*a]\nc: &c [*b]\nd: &d [*c]\ne: [*d]\n",
+            "nested more than 4 levels deep",
+        ),
+        ("#" * 3000, "longer than the limit of 2,000 bytes"),
+        ("#" * 1999 + "é", "longer than the limit of 2,000 bytes"),
     ],
 )
 def test_depth_and_size_are_bounded_too(
@@ -90,7 +93,7 @@ def test_a_setting_of_the_command_line_is_no_way_round(
         ("engine: {max_batch: 1000000000}", "max_batch must be at least 1 and at most 65536"),
         ("policy: {patch_size: 1000000000000}", "team.yaml:4: patch_size must be at most"),
         ("policy: {max_tokens: 1000000000000}", "team.yaml:4: max_tokens must be at most"),
-        ("policy: {seed: 0x" + "f" * 4000 + "}", "a value that a team file cannot have"),
+        ("policy: {seed: 0x" + "f" * 4000 + "}", "a team file cannot hold this value"),
     ],
 )
 def test_absurd_sizes_are_refused_in_a_sentence(tmp_path: Path, more: str, why: str) -> None:
@@ -108,7 +111,7 @@ def test_absurd_sizes_are_refused_in_a_sentence(tmp_path: Path, more: str, why: 
         ("max_body: 1000000000000", "max_body must be at least 1 and at most 1073741824"),
         ("timeout: .inf", "timeout must be more than 0 seconds and at most 10000000"),
         ("drain: .nan", "drain must be from 0 to 10000000 seconds"),
-        ("port: 0x" + "f" * 4000, "a value that a serve file cannot have"),
+        ("port: 0x" + "f" * 4000, "a serve file cannot hold this value"),
     ],
 )
 def test_so_are_those_of_a_serve_file(tmp_path: Path, text: str, why: str) -> None:

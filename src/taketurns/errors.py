@@ -1,16 +1,16 @@
-"""The exception tree: one owner for each kind of failure.
+"""The exception tree: one class for each kind of failure.
 
 TakeTurnsError
-  UsageError         a person's mistake: one sentence, exit code 2
+  UsageError         a user's mistake: one sentence, exit code 2
     ConfigError      in a team file
     PromptError      a prompt that cannot be rendered or used
-      LengthError    one that does not fit the model's context
+      LengthError    a prompt that does not fit the model's context
     DataError        in an input or output file
   EngineError        a model or a server failed; the trace so far is kept
     CapacityError    no memory for another answer
-    UnavailableError no server of a model can be reached; another candidate may go on
-    NotANumberError  a model gave NaN or infinity for a number; another candidate may go on
-    FormatError      a model has no token that the answer's format allows; another may go on
+    UnavailableError no server of a model can be reached; another candidate may continue
+    NotANumberError  a model gave NaN or infinity for a number; another candidate may continue
+    FormatError      a model has no token that the answer's format allows; another may continue
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LONGEST = 1000  # characters of a library's error that a reader of one line will bear
+LONGEST = 1000  # characters of a library's error that are shown
 
 
 class LostTextWarning(UserWarning):
-    """A file holds answers in which characters may be missing."""
+    """Answers in a file may lack characters."""
 
 
 class TakeTurnsError(Exception):
-    """Anything this package raises on purpose."""
+    """The base of all exceptions that this package raises on purpose."""
 
 
 class UsageError(TakeTurnsError):
-    """A mistake of the caller, said in one sentence that names the cure."""
+    """A mistake of the caller; the message is one sentence that names the cure."""
 
     @classmethod
     def unless(cls, holds: bool, sentence: str) -> None:
@@ -44,7 +44,7 @@ class ConfigError(UsageError):
 
 
 class PromptError(UsageError):
-    """A prompt that cannot be rendered or used: `what` is wrong, with the query of that id, by
+    """A prompt that cannot be rendered or used: `what` says why, `query` is the query's id, by
     which `setting` if by one."""
 
     def __init__(self, what: str, query: str | None = None, setting: str | None = None) -> None:
@@ -62,7 +62,7 @@ class DataError(UsageError):
 
 
 class EngineError(TakeTurnsError):
-    """A model or a server failed while an answer was being written."""
+    """A model or a server failed while it wrote an answer."""
 
 
 class CapacityError(EngineError):
@@ -70,22 +70,22 @@ class CapacityError(EngineError):
 
 
 class UnavailableError(EngineError):
-    """No server of a model answers as it should. What was written stands, and another candidate
-    may go on."""
+    """No server of a model works. The text written so far is kept, and another candidate may
+    continue it."""
 
 
 class NotANumberError(EngineError):
-    """A model, or what reads one, gave NaN or infinity where a number belongs. What was written
-    stands. Where a candidate did while it wrote, another may go on."""
+    """A model, or a head that reads its states, gave NaN or infinity for a number. The text written
+    so far is kept. If a candidate failed so while it wrote, another may continue."""
 
 
 class FormatError(EngineError):
-    """A model's vocabulary has no token that continues the answer in its format. What was written
-    stands, and another candidate may go on."""
+    """A model's vocabulary has no token that continues the answer in its format. The text written
+    so far is kept, and another candidate may continue it."""
 
 
 def one_line(error: BaseException) -> str:
-    """All that an error says, in one line, or what it is where it says nothing."""
+    """An error's message in one line, or its `repr` if the message is empty."""
     text = " ".join(str(error).split())
     if not text:
         return repr(error)
@@ -94,7 +94,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def concerning(name: str) -> Iterator[None]:
-    """Begin a ConfigError with the name of the model that it is about."""
+    """Put the name of the model in front of a ConfigError's message."""
     try:
         yield
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""The shared nouns: frozen records that flow from a query to a trace, a score and beyond.
+"""The shared records, from a query to a trace and its score. All are frozen.
 
 Nothing here imports torch, transformers or another module of this package. A missing value is
-None, never a sentinel number; a sequence is a tuple, so a record can be shared between tasks.
+None, never a special number. Sequences are tuples, so tasks can share a record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Finish = Literal[
 ]
 Reason = Literal["chosen", "opening", "closing", "fallback", "forced", "together", "guard"]
 HANDED_OVER: frozenset[Finish] = frozenset(("length", "sentence", "uncertainty", "switcher"))
-"""After a patch that ends so, the answer goes on."""
+"""The finishes of a patch after which the answer continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class AnswerFormat:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: a conversation (`messages`) or a plain `text`, never both.
+    """A question: a conversation (`messages`) or a plain `text`, never both.
 
-    `reference` is whatever the task's scorer compares with (None where there is none). `format` is
-    what the answer must be, in place of the policy's.
+    `reference` is what the task's scorer compares an answer with; None if there is nothing.
+    `format` is what the answer must be, in place of the policy's format.
     """
 
     id: str
@@ -57,11 +57,11 @@ class Query:
 
     def __post_init__(self) -> None:
         if (self.messages is None) == (self.text is None):
-            raise ValueError(f"query {self.id!r} needs either messages or text")
+            raise ValueError(f"query {self.id!r} needs either messages or text, and not both")
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """The query as chat messages; a plain text is one user's turn."""
+        """The query as chat messages; a plain text is one turn of the user."""
         if self.messages is not None:
             return self.messages
         return (Message("user", self.text or ""),)
@@ -71,11 +71,12 @@ class Query:
 class ModelSpec:
     """Where a model comes from and how it is loaded; the arguments are those of `from_pretrained`.
 
-    `model` is a local path or a hub id, `gguf_file` the file in it that has the weights and all
-    else, where they are in GGUF; `adapter` is a LoRA adapter (path or hub id) put on top of it.
-    `tokenizer` is where the tokenizer is if not with the model, at a revision of its own.
-    `dtype` and `device` accept "auto". `template` overrides the tokenizer's chat template (Jinja);
-    `prompt` gives a model without any template its plain prompt, with `{text}` for the question.
+    `model` is a local path or a hub id. `gguf_file` is a GGUF file in it, which has the weights,
+    the configuration and the tokenizer. `adapter` is a LoRA adapter (path or hub id) on top of the
+    model. `tokenizer` is the tokenizer's path or hub id if it is not with the model, and
+    `tokenizer_revision` its revision. `dtype` and `device` accept "auto". `template` replaces the
+    tokenizer's chat template (Jinja); `prompt` is the plain prompt of a model without a template,
+    with `{text}` for the question.
     """
 
     model: str
@@ -114,9 +115,9 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is served. `urls` are its replicas, without the `/v1`; `served_as` is its name
-    there (None: whichever of the candidate's and the model's the servers list); the environment
-    variable `api_key_env` holds the key, so that no key is ever in a file of ours."""
+    """Where a model is served. `urls` are its replicas, without `/v1`. `served_as` is its name
+    there; None takes the candidate's name or the model's, as the servers list one of them. The
+    environment variable named `api_key_env` holds the key, so no file of this package holds one."""
 
     urls: tuple[str, ...]
     served_as: str | None = None
@@ -125,8 +126,8 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A checkpoint that may speak, known by `name` in traces and on the command line. `endpoint`
-    says where it is served, None that it runs in this process."""
+    """A possible speaker; traces and the command line call it `name`. `endpoint` is where it is
+    served; None means that it runs in this process."""
 
     name: str
     spec: ModelSpec
@@ -163,13 +164,14 @@ class SamplingOptions:
 class Sampling:
     """How one patch is sampled. `temperature` 0 is greedy.
 
-    `stop_token_ids` end the patch beside the model's own end tokens; `stop` strings end it when
-    the written text (`written`, the tail of what stands before the patch, included) contains one.
-    `logprobs` asks for each token's log-probability and those of so many of the most probable
-    tokens beside it, `choices` for those of given tokens as the one that would follow the patch.
-    `stopping` may end the patch before `max_tokens`; it is made for one patch. `constraint`, made
-    for one patch too, says which tokens may be written. `options` shape the distribution; for
-    their counts the answer begins `answer_start` tokens into the prompt (None: after it), and their
+    `stop_token_ids` end the patch, as the model's own end tokens do. The patch also ends when the
+    text contains one of the `stop` strings; `written`, the end of the text before the patch, counts
+    as part of that text. `logprobs` asks for the log-probability of each written token and of that
+    many most probable tokens at its position. `choices` asks for the log-probabilities of these
+    token ids as the token after the patch. `stopping` may end the patch before `max_tokens`, and
+    `constraint` says which tokens may be written; each serves one patch. `options` shape the
+    distribution; for their counts the answer begins `answer_start` tokens into the prompt (None:
+    after it), and their
     `min_tokens` are those of this patch.
     """
 
@@ -189,10 +191,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One sampled token as it is written; `id` is None on servers that only give text.
+    """One sampled token; `id` is None on servers that give only text.
 
-    Where they were asked for, `logprob` is its natural-log probability under the model's full
-    softmax, before temperature and top-p, and `top` the most probable tokens with theirs.
+    If `Sampling.logprobs` asks for them, `logprob` is the token's natural-log probability under the
+    model's full softmax, before temperature and top-p, and `top` has the most probable tokens and
+    their log-probabilities.
     """
 
     id: int | None
@@ -202,38 +205,38 @@ class Token:
 
 
 class TokenConstraint(Protocol):
-    """Says which tokens may be written next, as a patch of an answer with a format is written. The
-    engine calls it from one thread, and shows it every token that it writes. A server that keeps
-    to formats by itself is told the `format` and what is `written` of the answer before the patch.
+    """Says which tokens may be written next in a patch of an answer with a format. The engine calls
+    it from one thread, and passes it every token that it writes. A server that constrains answers
+    itself gets the `format` and `written`, the answer before the patch.
     """
 
     format: AnswerFormat
     written: bytes
 
     def allowed(self) -> Any:
-        """One bit a token id, the lowest of a byte first: numpy uint8 `[bytes]`. Ids beyond it are
-        not allowed. None is where only the end may follow. Raises FormatError where not even
-        that may."""
+        """One bit per token id, the lowest bit of a byte first: numpy uint8 `[bytes]`. Ids beyond
+        it are not allowed. None if only the end may follow. Raises FormatError if not even the end
+        may."""
         ...
 
     def may_end(self) -> bool:
-        """May the answer end here? Only then may an end token be written."""
+        """Whether the answer may end here; only then an end token may be written."""
         ...
 
     def leads_on(self, token: int) -> bool:
-        """Can an allowed token be followed by any other, or by the end?"""
+        """Whether any token, or the end, can follow an allowed token."""
         ...
 
     def advance(self, token: int) -> bool:
-        """Take a token that was written; True where nothing but the end may follow it."""
+        """Add a written token. Returns whether only the end may follow it."""
         ...
 
 
 class StoppingCriterion(Protocol):
-    """Looks on while one patch is written, and may end it, which is then its `finish`.
+    """Sees every token of one patch and may end the patch, whose finish is then `finish`.
 
-    `entropy` and `layers` say what it wants to see before a token is drawn. The engine calls
-    it from one thread.
+    `entropy` and `layers` say what it needs before a token is drawn. The engine calls it from one
+    thread.
     """
 
     finish: Finish
@@ -247,20 +250,20 @@ class StoppingCriterion(Protocol):
     def should_stop(self, entropy: float | None, states: Any) -> bool:
         """The next token is about to be drawn; True ends the patch before it.
 
-        `entropy` is that of the model's full softmax for it, in nats, and `states` are the hidden
-        states of the last token written, float32 `[len(layers), d]`; each is None where it was not
-        asked for, and states are before the patch's first token.
+        `entropy`, in nats, is that of the model's full softmax for the next token. `states` are the
+        hidden states of the last token written, float32 `[len(layers), d]`. Each is None if it was
+        not asked for; `states` is also None before the patch's first token.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote: ordinary tokens only; an end token shows as `finish == "stop"`.
+    """What a model wrote: ordinary tokens only; after an end token `finish` is "stop".
 
-    `text` is set by engines that have no token ids to give. `scores` are the natural-log
-    probabilities of `Sampling.choices` after the last token, where the engine knows them by then;
-    None means that they must be asked for. `end` is the end token that ended it, with the
+    Engines without token ids set `text` instead. `scores` are the natural-log probabilities of
+    `Sampling.choices` after the last token; None means that the engine does not know them yet and
+    must be asked with `score`. `end` is the end token that ended it, with the
     log-probabilities that were asked for, where one did and the engine says which.
     """
 
@@ -276,8 +279,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Wall-clock seconds spent on a patch: choosing its speaker, writing it, and what a guard took
-    beside: checking it, and writing and checking what was withheld before it."""
+    """Wall-clock seconds spent on a patch. `decide`: selecting its speaker. `write`: writing it.
+    `guard`: checking it, and writing and checking the patches rejected before it."""
 
     decide: float = 0.0
     write: float = 0.0
@@ -286,8 +289,8 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RejectedPatch:
-    """A patch that failed the guard and was not given out: who wrote it and how many tokens it
-    had. What it said is not kept."""
+    """A patch that failed the guard and was not given out: its speaker's index and its number of
+    tokens. Its text is not kept."""
 
     speaker: int
     tokens: int
@@ -295,17 +298,16 @@ class RejectedPatch:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One speaker's turn. `speaker` is the candidate's index, None when the text was forced or when
-    several wrote it token by token ("together").
+    """One speaker's turn. `speaker` is the candidate's index, None if the text was forced or if
+    several candidates wrote it token by token ("together").
 
-    `text` holds whole characters only: the bytes of a character that the patch leaves unfinished
-    show in the patch that finishes it. A patch with the finish "error" was broken off by a failure
-    of its model; what it holds was given out, and the next patch goes on from there. Those with the
-    finish "sentence", "uncertainty" or "switcher" were ended by that rule of the policy. One with
-    the finish "guard" is empty: all that was written for it failed the guard, which ended the
-    answer.
-    `probabilities` are the switcher's, one a candidate, before top-p; None where it was not asked.
-    `name` is the speaker's; empty where there is none, and not compared.
+    `text` holds whole characters only: a character that the patch leaves unfinished is in the text
+    of the patch that finishes it. The finish "error" means that the patch's model failed; the text
+    up to there was given out, and the next patch continues from it. The finishes "sentence",
+    "uncertainty" and "switcher" name the rule of the policy that ended the patch. A patch with the
+    finish "guard" is empty: everything written for it failed the guard, which ended the answer.
+    `probabilities` are the switcher's, one per candidate, before top-p; None if it was not asked.
+    `name` is the speaker's name, empty without a speaker; comparisons ignore it.
     """
 
     speaker: int | None
@@ -323,8 +325,8 @@ class Patch:
 class Trace:
     """An answer and who wrote each part of it.
 
-    `exact` says that tokens were handed from speaker to speaker as ids, so nothing was
-    re-tokenised; otherwise the exact text was handed over.
+    `exact`: the hand-over was by token ids, so nothing was tokenised again; otherwise by exact
+    text.
     """
 
     query: Query
@@ -353,11 +355,11 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of text on its way to the reader, and who is writing it.
+    """A streamed piece of text, and the index of its speaker.
 
-    `tokens` are those that made it appear. A token that shows no text yet (it ends inside a
-    character, or may begin a stop string) comes with the text that follows it in its patch, or with
-    a last piece of the patch whose text is empty.
+    `tokens` are the tokens that completed the text. A token without text so far (it ends inside a
+    character, or may begin a stop string) comes with the next piece of its patch, or with a last
+    piece whose text is empty.
     """
 
     speaker: int | None
@@ -370,10 +372,10 @@ class Score:
     """A task's judgement of one answer: `value` in 0..1, or None when the answer could not be
     scored.
 
-    `answer` is what the scorer took for the answer. `parsed` is False where it found nothing of the
-    right kind in the text: a failure of form, which counts as wrong and is counted apart. `raw` is
-    the scorer's own number where the value is made from another, as a reward model's is;
-    `confidence` how sure the answer is, where that is what is judged.
+    `answer` is the answer that the scorer found in the text. `parsed` is False if it found none of
+    the right form; that counts as wrong and is also counted separately. `raw` is the scorer's own
+    number if `value` is computed from one, as for a reward model. `confidence` is the confidence
+    that the answer states, if the scorer judges that.
     """
 
     value: float | None

@@ -271,7 +271,7 @@ def test_weights_that_would_be_left_out_are_refused(
 ) -> None:
     source = make_model(4, tokenizer=other_tokenizer, attention_bias=True)
     make_gguf(source, tmp_path / "m.gguf")
-    with pytest.raises(ConfigError, match="holds 384 numbers that transformers leaves out"):
+    with pytest.raises(ConfigError, match="holds 384 numbers that transformers does not load"):
         loading.pretrained(ModelSpec(str(tmp_path), gguf_file="m.gguf"))
 
 
@@ -314,7 +314,7 @@ def test_a_missing_package_is_one_sentence(folder: Path, monkeypatch: pytest.Mon
                 "gguf_file": "whole.gguf",
                 "quantization_config": {"load_in_8bit": True},
             },
-            "takes no quantization_config",
+            "quantised already: remove quantization_config",
         ),
     ],
 )

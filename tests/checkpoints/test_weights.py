@@ -109,7 +109,7 @@ def test_a_life_in_fewer_bits(life: Life, three_models: dict[str, str]) -> None:
     taken = sum(part.nbytes for part in held.values())
     assert one["weight_bytes"] == pytest.approx(taken, rel=0.02)
     assert one["weight_bytes"] < two["weight_bytes"] * 0.7
-    assert one["inexact"] == "its weights are in fewer bits"
+    assert one["inexact"] == "its weights are quantised"
 
 
 @pytest.fixture

@@ -108,14 +108,17 @@ def a_soft_prompt(models: dict[str, str], sound: Path, tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (a_whole_model, "it is a whole model; name it as the model, without an adapter"),
-        (nothing, "it has no adapter_config.json, so it is no adapter"),
-        (resized, "weight from [262, 64] to [300, 64]; merge it into a"),
+        (a_whole_model, "it is a whole model: write it under model, and remove adapter"),
+        (nothing, "it has no adapter_config.json, so it is not an adapter"),
+        (resized, "weight from [262, 64] to [300, 64]: merge it into a"),
         (resized_and_kept, "it resized the model's "),
-        (of_a_deeper_model, "it was trained on another model: model.layers.2.self_attn.q_proj.lo"),
-        (half, "its weights are not whole: base_model.model.model.layers.0.self_attn.q_proj.lora"),
+        (
+            of_a_deeper_model,
+            "it was trained on another model: this one has no model.layers.2.self_attn.q_proj.lo",
+        ),
+        (half, "its weights are incomplete: base_model.model.model.layers.0.self_attn.q_proj.lora"),
         (of_a_wider_model, "size mismatch for base_model.model.model.layers.0.self_attn.q_proj"),
-        (a_soft_prompt, "it is of the kind PROMPT_TUNING, which puts tokens before a prompt"),
+        (a_soft_prompt, "its kind PROMPT_TUNING puts tokens before a prompt"),
     ],
 )
 async def test_what_does_not_fit_is_refused(

@@ -59,15 +59,15 @@ def of_the_inner_model(tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (one_alone, "not whole: 20 tensors (lm_head.weight, model.embed_tokens.weight, "),
-        (one_less, "not whole: model.layers.1.mlp.up_proj.weight is missing, which transf"),
+        (one_alone, "incomplete: 20 tensors (lm_head.weight, model.embed_tokens.weight, "),
+        (one_less, "incomplete: model.layers.1.mlp.up_proj.weight is missing, which transf"),
         (
             one_more,
-            "not those of its config.json: model.layers.0.self_attn.q_proj.bias is left ove",
+            "do not fit its config.json: model.layers.0.self_attn.q_proj.bias is left ove",
         ),
         (
             another_shape,
-            "not those of its config.json: model.norm.weight is [7] and should be [64]",
+            "do not fit its config.json: model.norm.weight is [7] and should be [64]",
         ),
     ],
 )
@@ -77,7 +77,7 @@ async def test_what_is_missing_left_over_or_of_another_shape_is_refused(
     rewrite(folder, change)
     with pytest.raises(ConfigError) as caught:
         Weights({"b": ModelSpec(str(folder))}).load("b")
-    assert str(caught.value).startswith(f"b: cannot load the model '{folder}': its weights are ")
+    assert str(caught.value).startswith(f"b: cannot load the model '{folder}': its weights ")
     assert said in str(caught.value)
     team = folder.with_name("team.yaml")
     models = {"a": three_models["m0"], "b": str(folder)}
@@ -85,7 +85,7 @@ async def test_what_is_missing_left_over_or_of_another_shape_is_refused(
     team.write_text(json.dumps({"candidates": candidates, "policy": {"max_tokens": 8}}))
     report = await inspect_team(load_team_config(team))
     (problem,) = report.problems
-    assert problem.startswith("b: its weights are ")
+    assert problem.startswith("b: its weights ")
     assert said in problem
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM, BloomConfig
 
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import ConfigError, EngineError, PromptError
@@ -164,13 +164,13 @@ async def test_models_that_cannot_write_together_are_refused(
     others = {
         "m0": three_models["m0"],
         "foreign": str(make_model(0, other_tokenizer)),
-        "window": str(make_model(2, config_class=MistralConfig, sliding_window=16)),
+        "bloom": str(make_model(2, config_class=BloomConfig, n_layer=2, n_head=4)),
     }
     engine = engine_for(others)
     async with engine.session(0, 200) as session:
         for name, kind, why in (
             ("foreign", ConfigError, "m0, foreign cannot write a token together"),
-            ("window", EngineError, "window cannot write together"),
+            ("bloom", EngineError, "bloom cannot write tokens together with other models"),
         ):
             with pytest.raises(kind, match=why):
                 await session.generate_together(["m0", name], PROMPTS[:2], Sampling(3), average)

@@ -87,7 +87,7 @@ def test_what_is_too_large_to_be_read_at_once_is_read_on_request(
     (tmp_path / "team.yaml").write_text(json.dumps({"candidates": plain}))
     code, out, _ = invoke("check", "--team", tmp_path / "team.yaml")
     assert code == 0
-    assert "of weights were not looked through for NaN" in " ".join(out.split())
+    assert "of weights were not searched for NaN" in " ".join(out.split())
     code, out, err = invoke("check", "--team", tmp_path / "team.yaml", "--weights")
     assert code == 1
     assert "infinite in model.norm.weight" in " ".join((out + err).split())

@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from taketurns.engines.local.forward import Forward
-from taketurns.engines.local.kv import LanePool, layer_shapes
+from taketurns.engines.local.kv import LanePool, probe
 from taketurns.engines.local.plain_forward import PlainForward, cache_arguments, kv_argument
 
 IDS = [5, 9, 2, 7, 1]
@@ -76,10 +76,10 @@ def whole(model: Any) -> torch.Tensor:
 
 
 def test_a_lane_is_handed_by_the_models_own_name(model: Any) -> None:
-    shapes = layer_shapes(model)
+    shapes, masks = probe(model)
     pool = LanePool(shapes)
     pool.reserve(1, 16, 0)
-    forward = Forward(model)
+    forward = Forward(model, masks)
     for start, stop in ((0, 3), (3, 5)):
         positions = np.arange(start, stop)[None]
         pool.plan(0, torch.from_numpy(positions), stop)

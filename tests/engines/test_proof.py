@@ -14,6 +14,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    BloomConfig,
     DeepseekV3Config,
     DogeConfig,
     DynamicCache,
@@ -294,7 +295,7 @@ async def test_a_model_that_is_wrong_falls_back_to_what_is_right(
     assert await way_of_a_right_team([save(config, 0), save(config, 1)]) == way
     told = [r.getMessage() for r in caplog.records if r.name == "taketurns.engines"]
     assert [line.split()[0] for line in told] == ["m0", "m1"], "one line a model"
-    assert all(", since " in line for line in told)
+    assert all(", because " in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +315,10 @@ async def test_what_is_wrong_in_every_way_is_refused_in_a_sentence(
             await written(engine, ["odd"])
         await engine.close()
         message = str(caught.value)
-        assert message.startswith(f"odd: {model.__name__} in {str(folder)!r} cannot be run right")
-        assert f"since {why}: use another checkpoint, or a server" in message
+        assert message.startswith(
+            f"odd: {model.__name__} in {str(folder)!r} cannot be run correctly"
+        )
+        assert f"because {why}: use another checkpoint, or a server" in message
         assert "\n" not in message
 
 
@@ -393,7 +396,7 @@ async def test_an_adapter_speaks_where_the_base_keeps_no_cache(
     """Fault: whoever was loaded last spoke for the base and all its adapters."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    base = save(MistralConfig(**LLAMA, sliding_window=8))
+    base = save(BloomConfig(hidden_size=64, n_layer=2, n_head=4))
     for seed in (1, 2):
         plain: Any = AutoModelForCausalLM.from_pretrained(base)
         with asked_by_an_old_name():
@@ -496,12 +499,13 @@ def test_the_page_of_models_says_what_each_gets() -> None:
         "re-encoded",
         "cache kept",
         "re-encoded (state)",
-        "re-encoded (window)",
+        "cache kept",
         "refused",
         None,
     ]
     page = survey.page(rows)
-    assert "| mistral | MistralForCausalLM | re-encoded (window) | it has layers with a" in page
+    assert "| mistral | MistralForCausalLM | cache kept |  |" in page
+    assert "| mamba2 | Mamba2ForCausalLM | re-encoded (state) | it has layers with a" in page
     assert "No small copy could be made of reformer:" in page
 
 
@@ -523,8 +527,8 @@ async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache:
     report = await inspect_team(load_team_config(str(team)))
     assert [model.way for model in report.models] == ["cache kept", "re-encoded", "refused"]
     assert [model.kv_bytes_per_token > 0 for model in report.models] == [True, False, False]
-    assert any(note.startswith("mamba reads its whole prompt anew") for note in report.notes)
+    assert any(note.startswith("mamba encodes its whole prompt again") for note in report.notes)
     (problem,) = report.problems
     assert problem.startswith("drifts: Drifts in ")
-    assert "cannot be run right in any way, since two forwards" in problem
+    assert "cannot be run correctly here, because two forwards" in problem
     assert not report.fits

@@ -103,7 +103,7 @@ async def test_it_fails_when_told_to() -> None:
 
 async def test_it_refuses_what_an_engine_refuses() -> None:
     engine = ScriptedEngine({"a": "x"}, scores={"s": [1.0]}, context=10)
-    with pytest.raises(ConfigError, match="no model named 'b'; there are a, s"):
+    with pytest.raises(ConfigError, match="there is no model 'b'; the models are a, s"):
         await engine.info("b")
     with pytest.raises(PromptError, match="does not fit the context of a, 10 tokens"):
         await say(engine, "a", "p" * 5, max_tokens=6)

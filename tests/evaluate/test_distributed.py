@@ -75,7 +75,7 @@ async def test_an_actor_answers_as_a_run_here_does_with_one_method_after_the_oth
 
 def test_workers_are_not_for_ray(tmp_path: Path) -> None:
     said = evaluate(tmp_path / "out", "--runner", "ray", "--workers", "2", code=2)
-    assert "with ray, say --actors" in said
+    assert "with --runner ray, use --actors" in said
 
 
 @pytest.mark.slow

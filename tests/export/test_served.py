@@ -108,7 +108,7 @@ async def test_a_folded_head_is_not_asked_at_every_token(
     config: TeamConfig, local: LocalEngine
 ) -> None:
     config = replace(config, policy=replace(config.policy, patch=PatchRule("switcher")))
-    with pytest.raises(ConfigError, match="only one of kind head can answer") as caught:
+    with pytest.raises(ConfigError, match="only a switcher of kind head supports") as caught:
         await here(config, local).agenerate(QUESTIONS[0])
     assert "\n" not in str(caught.value)
 
@@ -261,5 +261,5 @@ async def test_checkpoints_that_were_not_exported_are_refused(config: TeamConfig
     engine = LocalEngine({one.name: one.spec for one in bundled})
     team = Team(bundled, engine, FoldedSwitcher(config.switcher.tokens, 0), POLICY)
     async with team:
-        with pytest.raises(ConfigError, match=r"pretrained may write the token 10, .* export"):
+        with pytest.raises(ConfigError, match=r"pretrained may write token 10, .* export"):
             await team.agenerate(QUESTIONS[0])

@@ -59,7 +59,7 @@ def test_recorded_answers_are_asked_again(invoke: Invoke, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--replicas", "1,x"], "--replicas takes whole numbers with commas between, not '1,x'"),
+        (["--replicas", "1,x"], "--replicas takes whole numbers separated by commas, not '1,x'"),
         (["--patch", "0"], "--patch takes whole numbers"),
         (["--rate", "5", "--at-a-time", "5"], "give either --rate or --at-a-time"),
         (["--costs", "a100"], "8b-h100 are bundled"),

@@ -185,7 +185,9 @@ def test_a_server_of_another_model_is_refused(served: Served, tmp_path: Path) ->
         capture_output=True, text=True, env=environment(),
     )  # fmt: skip
     assert done.returncode != 0
-    assert "it serves another model" in " ".join((done.stdout + done.stderr).split())
+    assert "serve that model, or set the candidate's key tokenizer" in " ".join(
+        (done.stdout + done.stderr).split()
+    )
 
 
 async def test_ids_are_handed_over(served: Served) -> None:

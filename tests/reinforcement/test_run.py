@@ -289,7 +289,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--labels", "x.jsonl"], "policy gradient learns from questions; leave out --labels"),
+        (["--labels", "x.jsonl"], "policy-gradient learns from questions: leave out --labels"),
         (["--price", "sft"], "a price is written NAME=PRICE, not 'sft'"),
         (["--price", "nobody=1"], "no candidate 'nobody' to set a price for; the candidates are"),
         (["--set", "switcher={kind: random}"], "policy gradient needs a trained switcher"),

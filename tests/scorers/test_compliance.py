@@ -54,7 +54,7 @@ def test_a_real_model_judges_the_same_every_time(make_model: Callable[..., Path]
 def test_a_judge_that_cannot_tell_yes_from_no_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.engines.yes_no.NO", ("Yellow",))  # Y, the same byte
     monkeypatch.setattr("taketurns.engines.yes_no.YES", ("Yes",))
-    with pytest.raises(ConfigError, match="no tokens that tell Yes from No"):
+    with pytest.raises(ConfigError, match="begins Yes and No with the same tokens"):
         judge([], "").score(REQUEST, "Ten.")
 
 

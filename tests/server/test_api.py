@@ -263,11 +263,11 @@ PICTURE = {
         ({"extra_body": {"taketurns": {"opening": "nobody"}}}, "taketurns.opening", "pretrained"),
         ({"extra_body": {"taketurns": {"closing_cue": "So"}}}, "taketurns", "closing speaker"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "is not supported here"),
+        ({"frequency_penalty": 3}, "frequency_penalty", "should be less than or equal to 2"),
         ({"n": 99}, "n", "16 choices, not 99"),
         ({"max_tokens": 99999}, "max_tokens", "writes up to 4096"),
         ({"messages": []}, "messages", "at least 1"),
-        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "whose context has 2048"),
+        ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "its context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (
             {"tools": [{"type": "function", "function": {"name": "f"}}]},
@@ -276,7 +276,7 @@ PICTURE = {
         ),
         ({"stop": 5}, "stop", "should be a valid string or should be a valid list"),
         ({"extra_body": {"taketurns": {"switcher": "best"}}}, "taketurns.switcher", "'random'"),
-        ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "unknown field"),
+        ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "is not supported here"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_field(
@@ -475,5 +475,7 @@ def test_a_prompt_too_long_has_a_code_of_its_own(pocket: Running) -> None:
 def test_prompts_may_be_kept_short(start: Start) -> None:
     server = start(scripted({"a": forever("a"), "b": forever("b")}), max_prompt_tokens=8)
     assert ask(server, messages=[{"role": "user", "content": "short?"}]).choices
-    with pytest.raises(openai.BadRequestError, match="has 9 tokens, this server takes 8"):
+    with pytest.raises(
+        openai.BadRequestError, match="has 9 tokens, but this server accepts at most 8"
+    ):
         ask(server, messages=[{"role": "user", "content": "too long?"}])

@@ -80,7 +80,7 @@ def test_an_unguarded_team_may_be_asked_to_be_guarded(start: Start) -> None:
     assert "bad!" in turned(server).choices[0].message.content
     guarded = turned(server, guard={"words": ["bad"], "to": "b"})
     assert guarded.choices[0].message.content == "The one end"
-    with pytest.raises(openai.BadRequestError, match="Name it"):
+    with pytest.raises(openai.BadRequestError, match="a guard needs to, the candidate"):
         turned(server, guard={"words": ["bad"]})
 
 
@@ -97,5 +97,5 @@ def test_a_request_may_lower_a_share_and_not_raise_it(start: Start) -> None:
     assert share(max_share={"a": 0.0}) == 0
     with pytest.raises(openai.BadRequestError, match="there is no candidate 'c'"):
         turned(server, max_share={"c": 0.5})
-    with pytest.raises(openai.BadRequestError, match="free to write"):
+    with pytest.raises(openai.BadRequestError, match="max_share caps all 2 candidates"):
         turned(server, max_share={"b": 0.5})

@@ -186,7 +186,9 @@ def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(start: 
 @pytest.mark.parametrize("key", ["", " ", "\n"])
 def test_an_empty_key_is_not_no_key(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv(KEY_VARIABLE, key)
-    with pytest.raises(UsageError, match="the variable TAKETURNS_API_KEY is empty: give it a key"):
+    with pytest.raises(
+        UsageError, match="the variable TAKETURNS_API_KEY is empty: set it to a key"
+    ):
         read_settings(None)
     assert read_settings(None, api_keys=["given"]).api_keys == ("given",)
     monkeypatch.delenv(KEY_VARIABLE)

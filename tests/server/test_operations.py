@@ -274,17 +274,17 @@ def test_settings_come_from_the_command_line_the_file_and_the_environment(
         ("port: 70000", "port must be from 0 to 65535"),
         ("timeout: 0", "timeout must be more than 0"),
         ("api_keys: ['']", "must not be empty"),
-        ("api_keys: [k]\ncors: ['*']", "would let every site in"),
-        ("api_keys: [k]\ncors: ['null']", "would let every site in"),
-        ("api_keys: [' k']", "must not begin or end with a blank"),
-        ('api_keys: ["k\\n"]', "must not begin or end with a blank"),
-        ("cors: ['https://x.example/']", "no page comes from 'https://x.example/'"),
-        ("cors: [x.example]", "no page comes from 'x.example'"),
-        ("cors: ['https://X.example']", "no page comes from 'https://X.example'"),
-        ("cors: ['https://x.example:443']", "no page comes from 'https://x.example:443'"),
-        ("allowed_hosts: ['*']", "nobody calls a server '*'"),
-        ("allowed_hosts: ['x.example:8000']", "nobody calls a server 'x.example:8000'"),
-        ("- a", "a serve file is a mapping"),
+        ("api_keys: [k]\ncors: ['*']", '"*" and "null" would admit every site'),
+        ("api_keys: [k]\ncors: ['null']", '"*" and "null" would admit every site'),
+        ("api_keys: [' k']", "must not begin or end with a space"),
+        ('api_keys: ["k\\n"]', "must not begin or end with a space"),
+        ("cors: ['https://x.example/']", "'https://x.example/' is not an origin"),
+        ("cors: [x.example]", "'x.example' is not an origin"),
+        ("cors: ['https://X.example']", "'https://X.example' is not an origin"),
+        ("cors: ['https://x.example:443']", "'https://x.example:443' is not an origin"),
+        ("allowed_hosts: ['*']", "'*' is not a host name"),
+        ("allowed_hosts: ['x.example:8000']", "'x.example:8000' is not a host name"),
+        ("- a", "a serve file must be a mapping"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -315,14 +315,14 @@ def test_a_server_for_everybody_without_keys_is_warned_of(
     monkeypatch.setattr(TeamServer, "run", lambda self, sockets: None)
     said: list[str] = []
     serve(pair(), ServeConfig(port=0, **settings), "team", said.append)
-    assert any("no API keys" in sentence for sentence in said) == warns
+    assert any("no API key is set" in sentence for sentence in said) == warns
 
 
 def test_more_choices_than_there_is_room_for_are_refused_once_and_for_all(start: Start) -> None:
     server = start(pair(), max_running=1, max_waiting=2)
     ask = server.client().chat.completions.create
     assert len(ask(model="team", messages=ASKED, n=3).choices) == 3
-    with pytest.raises(openai.BadRequestError, match="may ask for 3 choices, not 4"):
+    with pytest.raises(openai.BadRequestError, match="may ask for at most 3 choices, not 4"):
         ask(model="team", messages=ASKED, n=4)
 
 
@@ -337,7 +337,7 @@ def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
 
     assert "there is no team file" in fails("--team", str(tmp_path / "none.yaml"))
     assert "cannot listen on" in fails("--host", "203.0.113.1")
-    assert "called: give it another --name" in fails("--name", "a")
+    assert "have the name 'a': give the team another --name" in fails("--name", "a")
     help_ = CliRunner().invoke(app, ["serve", "--help"]).output
     assert "127.0.0.1" in help_
 

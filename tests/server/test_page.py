@@ -77,7 +77,7 @@ def test_a_patch_tells_who_was_considered_and_how_long_it_took(page: Callable[..
     opened.whole()
     opened.point_at(opened.all(".patch")[1])
     tip = opened.one("#tip")
-    assert "chosen by the switcher" in tip.text
+    assert "selected by the switcher" in tip.text
     assert "50 %" in tip.text
     assert "4 tokens in" in tip.text
     opened.point_at(opened.one("h1"))
@@ -118,7 +118,7 @@ def test_the_particulars_follow_what_becomes_of_their_patch(page: Callable[..., 
     """
     opened.wait(lambda: opened.run(stopped))
     opened.whole()
-    assert "broken off after" in tip.text
+    assert "cut short after" in tip.text
     assert tip.is_displayed()
 
 
@@ -152,12 +152,12 @@ def test_the_policy_can_be_changed_for_a_question(page: Callable[..., Page]) -> 
         "  field.dispatchEvent(new Event('input', {bubbles: true})); }"
     )
     opened.one("#order").send_keys("a")
-    assert opened.one("#changed").text.startswith("changed: Patch size; At most; ")
+    assert opened.one("#changed").text.startswith("changed: Patch size; Maximum; ")
     opened.ask("Why?")
     (answer,) = opened.whole()
     assert opened.text(answer) == "a" * 20 + "b" * 10
     opened.one("#reset").click()
-    assert opened.one("#changed").text == "as the team has it"
+    assert opened.one("#changed").text == "the team’s settings"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(page: Callable[..., Page]) ->
     for wrong in ("wrong", "schlüssel €"):  # no header can carry the second
         opened.one("#key-value").send_keys(wrong, Keys.ENTER)
         opened.wait(lambda: opened.all("#key .wrong"))
-        assert opened.one("#key .wrong").text.startswith("The server does not know the key")
+        assert opened.one("#key .wrong").text.startswith("The server refused this key")
         assert opened.one("#key-value").get_attribute("value") == ""
     opened.one("#key-value").send_keys("s3cret", Keys.ENTER)
     opened.ready().ask("Why?")
@@ -298,14 +298,12 @@ def test_without_a_key_the_page_says_so_and_asks_again_with_the_question(
     opened = page(pair(), api_keys=("s3cret",))
     opened.wait(lambda: opened.one("#key").is_displayed())
     opened.press(Keys.ESCAPE)
-    opened.wait(
-        lambda: "not connected: this server asks for an API key" in opened.one("#team").text
-    )
+    opened.wait(lambda: "not connected: this server needs an API key" in opened.one("#team").text)
     opened.ask("Why?")
     opened.wait(lambda: opened.one("#key").is_displayed())
     opened.one("#close-key").click()
     opened.wait(lambda: opened.all("#prompt-wrong"))
-    assert "asks for an API key" in opened.one("#prompt-wrong").text
+    assert "needs an API key" in opened.one("#prompt-wrong").text
     assert opened.all(".answer") == []
     assert opened.run("return localStorage.getItem('taketurns.history')") is None
     opened.ask("Why?")

@@ -172,9 +172,13 @@ def test_an_administrator_s_own_provider_is_used_as_it_is(
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("OTEL_TRACES_EXPORTER", "jaeger", "needs jaeger, which is not installed; there are cons"),
+        (
+            "OTEL_TRACES_EXPORTER",
+            "jaeger",
+            "needs jaeger, which is not installed: install it, or set one of cons",
+        ),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "needs otlp_proto_grpc, which is not installed"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "may be http/protobuf or grpc here"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "must be http/protobuf or grpc, not"),
     ],
 )
 def test_an_exporter_that_is_not_there_is_one_sentence(

@@ -67,7 +67,7 @@ def test_a_head_its_card_and_its_team(train: Train, write_labels: Any, tmp_path:
     assert code == 0
     assert "is finished; nothing to do" in said
     compare = f"taketurns evaluate --team {out} --task TASK --output report"
-    assert f"next, compare it with everything else: {compare}\n" in said
+    assert f"next, compare it with other methods: {compare}\n" in said
     assert (out / "head.safetensors").stat().st_mtime_ns == before
 
 

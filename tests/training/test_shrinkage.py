@@ -76,9 +76,9 @@ def test_after_speakers_without_labels_the_prior_decides() -> None:
     assert fitted.config.labels == (0, 0, 0, 92)
     assert fitted.blind == (0, 1)
     said = describe_blind(fitted) or ""
-    assert said.startswith("after a and after b it reads nothing and draws as often as each")
+    assert said.startswith("after a and after b it reads no states and draws by how often each")
     assert "after c there are fewer than 10 labels" in said
-    assert describe_labels(fitted.config) == "labels by who spoke last: a 0, b 0, c 0, nobody 92"
+    assert describe_labels(fitted.config) == "labels by last speaker: a 0, b 0, c 0, none yet 92"
     assert fitted.bias[2].equal(fitted.bias[NOBODY])  # one reader reads both
 
 
@@ -155,9 +155,11 @@ def test_train_the_card_and_check_say_what_few_labels_mean(
     metrics = train(
         load_team_config("pocket"), labels, out, HeadSettings(), None, COURSE, said.append
     )
-    (counts,) = [line for line in said if line.startswith("labels by who spoke last: ")]
-    assert counts.startswith("labels by who spoke last: pretrained 0, sft 0, aligned ")
-    blind = "after pretrained and after sft it reads nothing and draws as often as each candidate"
+    (counts,) = [line for line in said if line.startswith("labels by last speaker: ")]
+    assert counts.startswith("labels by last speaker: pretrained 0, sft 0, aligned ")
+    blind = (
+        "after pretrained and after sft it reads no states and draws by how often each candidate"
+    )
     assert any(line.startswith(blind) for line in said)
     parts = metrics["switcher"]["labels"]
     assert [part["after"] for part in parts] == ["pretrained", "sft", "aligned", None]

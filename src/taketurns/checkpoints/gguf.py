@@ -137,7 +137,7 @@ def find(spec: ModelSpec) -> Path:
 def missing_file(name: str, folder: Path) -> str:
     """A message that a folder has no such GGUF file, with the ones that it has."""
     there = sorted(path.name for path in folder.glob("*.gguf"))
-    listed = f"; its GGUF files are {', '.join(there)}" if there else ", and no other GGUF file"
+    listed = f"; its GGUF files are {', '.join(there)}" if there else ": correct model or gguf_file"
     return f"there is no {name} in {folder}{listed}"
 
 

@@ -1,13 +1,16 @@
-"""`taketurns analyze`: who writes what in stored answers, and does it help?"""
+"""`taketurns analyze`: who writes which parts of stored answers, and whether that helps."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from taketurns.cli import options
+
+_annotation = partial(typer.Option, rich_help_panel="Labels by people")
 
 
 def analyze(
@@ -21,25 +24,25 @@ def analyze(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="The method to look at (default: what the evaluation compares)."),
+        typer.Option(help="The method to analyse (default: the evaluation's subject)."),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A model, by path or hub id, that says which skill each patch shows."),
+        typer.Option(help="A model (path or hub id) that names the skill that each patch shows."),
     ] = None,
     annotate: Annotated[
         Path | None,
-        typer.Option(help="Only write a CSV of patches for people to label, blind."),
+        _annotation(help="Only write this CSV: patches, without speakers, for people to label."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="That CSV, filled in: agreement and kappa.")
+        Path | None, _annotation(help="That CSV, filled in; measures agreement and kappa.")
     ] = None,
-    patches: Annotated[int, typer.Option(min=1, help="How many patches to label.")] = 200,
-    traces: Annotated[int, typer.Option(min=1, help="At most so many answers on the page.")] = 2000,
+    patches: Annotated[int, _annotation(min=1, help="Number of patches to label.")] = 200,
+    traces: Annotated[int, typer.Option(min=1, help="Most answers on the report's page.")] = 2000,
 ) -> None:
-    """Say who writes what in stored answers, which sequences help, and what is beyond chance.
+    """Analyse stored answers: who writes which parts, and what helps.
 
-    Experiments that were written into the same folder are part of the report.
+    Each finding is compared with chance. Experiments in the same folder are part of the report.
     """
     from taketurns.evaluation.analysis.session import AnalysisJob, run_analysis
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +20,7 @@ from taketurns.cli.chat import chat
 from taketurns.cli.check import check
 from taketurns.cli.distill import distill
 from taketurns.cli.evaluate import evaluate
+from taketurns.cli.examples import example_of
 from taketurns.cli.experiment import experiment
 from taketurns.cli.export import export
 from taketurns.cli.generate import generate
@@ -40,21 +42,43 @@ from taketurns.errors import LostTextWarning, UsageError
 app = typer.Typer(
     name="taketurns",
     help="The checkpoints of a training pipeline take turns writing one answer.",
+    epilog="taketurns COMMAND --help shows the options of a command, and an example.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Command = Callable[..., None]
-NEW_OPTIONS: list[Command] = [generate, chat, check, rollout, train, distill, score, tasks]
-NEW_OPTIONS += [serve, launch, plan, export]
-OLD_OPTIONS: list[Command] = [evaluate, analyze, experiment, safety]
+GROUPS: Mapping[str, Sequence[Command]] = MappingProxyType(
+    {
+        "Start": (chat, generate),  # and pocket, which has commands of its own
+        "Your own team": (check, tasks),
+        "Train a switcher": (rollout, train, distill),
+        "Compare": (evaluate, score),
+        "Understand": (analyze, experiment),
+        "Serve": (serve, safety),
+        "Scale": (launch, plan, export),
+        "Extend": (lm_eval,),
+    }
+)
+"""The commands by what they are for, in the order of `--help` and of the README's documents."""
+OLD_OPTIONS = (evaluate, analyze, experiment, safety)
 
-for command in NEW_OPTIONS:
-    app.command()(command)
-for command in OLD_OPTIONS:
-    app.command(cls=OldOptions)(command)
-app.command("lm-eval", context_settings=PASS_ON)(lm_eval)
-app.add_typer(pocket, name="pocket")
+
+def _add(group: str, function: Command) -> None:
+    name = function.__name__.replace("_", "-")
+    app.command(
+        name,
+        cls=OldOptions if function in OLD_OPTIONS else None,
+        context_settings=PASS_ON if function is lm_eval else None,
+        epilog=example_of(name),
+        rich_help_panel=group,
+    )(function)
+
+
+for group, commands in GROUPS.items():
+    for command in commands:
+        _add(group, command)
+app.add_typer(pocket, name="pocket", rich_help_panel="Start")
 moved_command(app, "bench", "make bench, or python -m benchmarks.overhead")
 
 _say = options.say_as()

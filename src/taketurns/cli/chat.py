@@ -15,13 +15,17 @@ def chat(
         str | None, typer.Option(help="Talk with this candidate alone instead of the team.")
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Show who was considered for each patch.")
+        bool,
+        typer.Option("--probabilities", help="Show the switcher's probabilities for each patch."),
     ] = False,
     schema: options.SchemaOption = None,
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Talk with a team. Each patch has its speaker's colour and mark."""
+    """Talk with a team in the terminal.
+
+    Each patch has the colour and mark of its speaker.
+    """
     from rich.console import Console
 
     from taketurns.cli.conversation import Chat

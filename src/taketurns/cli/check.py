@@ -1,8 +1,7 @@
-"""`taketurns check`: will this team work here?"""
+"""`taketurns check`: does this team work here?"""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -14,11 +13,16 @@ def check(
     team: options.TeamOption,
     json_: options.JsonOption = False,
     weights: Annotated[
-        bool, typer.Option(help="Read all weights for NaN, not only those of small models.")
+        bool, typer.Option(help="Search all weights for NaN, not only those of small models.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Say whether a team fits this machine, or what its servers can do; loads no weights."""
+    """Check that a team fits this machine, or its servers.
+
+    No weights are loaded. Servers are asked what they can do.
+    """
+    import asyncio
+
     from taketurns.generation.check import check_team
 
     report = asyncio.run(check_team(options.load_team(team, set_), all_weights=weights))

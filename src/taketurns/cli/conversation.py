@@ -1,4 +1,4 @@
-"""A conversation with a team in the terminal, or from a pipe: a line is a turn."""
+"""A conversation with a team in the terminal, or from a pipe: each line is one turn."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from taketurns.errors import TakeTurnsError
 from taketurns.generation.team import Team
 from taketurns.types import Message, Query, Trace
 
-HELP = "/reset forgets the conversation, /probabilities shows who was considered, /quit ends"
+HELP = "/reset clears the conversation, /probabilities shows the switcher's choices, /quit ends"
 
 
 class Chat:
-    """Reads turns until the end of input or /quit. What was said stays in the conversation; a turn
-    that failed or was interrupted with Ctrl-C is forgotten."""
+    """Reads turns until the end of input or /quit. Turns stay in the conversation, except those
+    that failed or were interrupted with Ctrl-C."""
 
     def __init__(self, team: Team, console: Console, *, probabilities: bool = False) -> None:
         self._team = team
@@ -33,11 +33,11 @@ class Chat:
         self._name = uuid4().hex[:8]
 
     def run(self) -> int:
-        """The exit code: 1 if a turn failed. Raises ConfigError or EngineError if the team cannot
-        speak at all."""
+        """Run the conversation. Returns the exit code: 1 if a turn failed. Raises ConfigError or
+        EngineError if the team cannot be loaded."""
         self._aside.print(self._speakers.legend())
         if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(errors="surrogateescape")  # one bad line leaves the others
+            sys.stdin.reconfigure(errors="surrogateescape")  # a bad line must not stop the others
         if sys.stdin.isatty():
             import readline  # noqa: F401  (line editing and history for input())
 
@@ -48,7 +48,7 @@ class Chat:
                 runner.run(self._team.prepare())
                 while (line := self._read()) is not None:
                     if not _is_text(line):
-                        self._aside.print("not UTF-8; this line is left out", style="red")
+                        self._aside.print("this line is not UTF-8: it is skipped", style="red")
                         failed = True
                     elif line and not self._command(line):
                         failed |= not self._answer(runner, line)
@@ -65,7 +65,7 @@ class Chat:
             return None
 
     def _command(self, line: str) -> bool:
-        """Obey a line that begins with a slash; False for anything else."""
+        """Run a line that begins with a slash; returns False for any other line."""
         if not line.startswith("/"):
             return False
         if line == "/quit":
@@ -93,7 +93,7 @@ class Chat:
             return False
         except KeyboardInterrupt:
             self._console.print()
-            self._aside.print("stopped; this turn is forgotten", style="dim")
+            self._aside.print("stopped; this turn is not kept", style="dim")
             return True
         self._console.print()
         if self._probabilities:
@@ -116,7 +116,7 @@ class Chat:
 
 
 def _is_text(line: str) -> bool:
-    """False where bytes that are no UTF-8 were read as halves of surrogate pairs."""
+    """Whether a line is valid UTF-8; invalid bytes were read as halves of surrogate pairs."""
     try:
         line.encode()
     except UnicodeEncodeError:
@@ -125,4 +125,4 @@ def _is_text(line: str) -> bool:
 
 
 class _Quit(Exception):
-    """The person said /quit."""
+    """The user entered /quit."""

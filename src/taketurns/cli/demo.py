@@ -1,5 +1,5 @@
-"""What `make demo` shows: the bundled team at work on questions it never saw, beside each
-checkpoint alone on the same ones."""
+"""The demo of `make demo`: the bundled team on held-out questions, beside each checkpoint alone on
+the same questions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEAM = "team"
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One system's answer to one question, judged."""
+    """One system's answer to one question, with its score."""
 
     system: str
     task: Task
@@ -39,7 +39,8 @@ class Answered:
 async def show(
     team: Team, tasks: Sequence[Task], console: Console, *, shown_each: int = 1, each: int = 8
 ) -> None:
-    """Print `shown_each` answers a task, the team's in colour, and a table over `each` a task."""
+    """Print `shown_each` questions per task with all answers, the team's in colour, and a table of
+    right answers over `each` questions per task."""
     names = [candidate.name for candidate in team.candidates]
     systems = {TEAM: team} | {name: team.alone(name) for name in names}
     asked = [(task, query) for task in tasks for query in task.queries("test")[:each]]
@@ -87,7 +88,9 @@ def _mark(right: bool | None) -> Text:
 def _table(
     answers: Sequence[Answered], tasks: Sequence[Task], systems: Sequence[str], each: int
 ) -> Table:
-    table = Table(title=f"right answers of {each} a task, held-out questions", title_justify="left")
+    table = Table(
+        title=f"right answers to {each} held-out questions per task", title_justify="left"
+    )
     table.add_column("task")
     for system in systems:
         table.add_column(system, justify="right")

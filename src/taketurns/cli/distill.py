@@ -1,7 +1,8 @@
-"""`taketurns distill`: a team in, one model that writes like it out."""
+"""`taketurns distill`: train one model to write like a team."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from taketurns.cli import options
 from taketurns.utils.extras import TUNING, require
 
 _say = options.say_as("distill")
+_comparison = partial(typer.Option, rich_help_panel="Comparison with the team")
 
 
 def distill(
@@ -19,61 +21,81 @@ def distill(
     task: options.TasksOption = None,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    answers: Annotated[int, typer.Option(help="Answers to each train question.")] = 4,
+    answers: Annotated[int, options.question_option(help="Answers to each train question.")] = 4,
     questions: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many train questions a task.")
+        int | None,
+        options.question_option(min=1, help="Most train questions per task (default: all)."),
     ] = None,
     shared: Annotated[
         Path | None,
-        typer.Option(help="A folder for the team's answers, to share them between students."),
+        typer.Option(help="A folder for the team's answers, shared between students."),
     ] = None,
     keep: Annotated[
         Literal["auto", "score", "best"],
-        typer.Option(help="Answers of --min-score, or each question's best (auto: by a reward)."),
+        options.question_option(
+            help="Learn answers with --min-score, or each question's best answer (auto: best "
+            "if the score is a reward)."
+        ),
     ] = "auto",
-    min_score: Annotated[float, typer.Option(help="Keep answers of this score or more.")] = 1.0,
+    min_score: Annotated[
+        float, options.question_option(help="The lowest score of a learned answer.")
+    ] = 1.0,
     aligned: Annotated[
-        str | None, typer.Option(help="Whose place the student takes (default: the last).")
+        str | None,
+        typer.Option(help="The candidate that the student replaces (default: the last)."),
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(help="A candidate, path or hub id to start from (default: the aligned one)."),
+        typer.Option(help="A candidate, path or hub id to start from (default: --aligned)."),
     ] = None,
     loss: Annotated[
         Literal["sft", "kl", "both"],
-        typer.Option(help="What was written, what its speakers would have written, or both."),
+        options.training_option(
+            help="Learn the written tokens, the speakers' distributions, or both."
+        ),
     ] = "both",
-    temperature: Annotated[float, typer.Option(help="kl: of both distributions.")] = 1.0,
-    top: Annotated[int, typer.Option(help="kl: tokens of a distribution told apart.")] = 64,
-    epochs: Annotated[int | None, typer.Option(help="(default: 3).")] = None,
+    temperature: Annotated[
+        float, options.training_option(help="kl: the temperature of both distributions.")
+    ] = 1.0,
+    top: Annotated[
+        int,
+        options.training_option(help="kl: the number of most probable tokens that are learned."),
+    ] = 64,
+    epochs: Annotated[int | None, options.training_option(help="Epochs (default: 3).")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="(default: LoRA 2e-4, full 5e-4).")
+        float | None,
+        options.training_option(help="The learning rate (default: LoRA 2e-4, full 5e-4)."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Answers a step.")] = 32,
-    weight_decay: Annotated[float | None, typer.Option(help="(default: 0).")] = None,
-    lora: Annotated[
-        bool | None,
-        typer.Option("--lora/--full", help="(default: LoRA from 20 million parameters)."),
+    batch_size: Annotated[int, options.training_option(help="Answers per step.")] = 32,
+    weight_decay: Annotated[
+        float | None, options.training_option(help="The weight decay (default: 0).")
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Of the LoRA adapter.")] = 16,
+    lora: options.LoraOption = None,
+    rank: options.RankOption = 16,
     held_out: Annotated[
-        float, typer.Option(help="The share of questions on which the loss is only measured.")
+        float,
+        options.training_option(help="The share of questions on which the loss is only measured."),
     ] = 0.05,
     split: Annotated[
-        Literal["dev", "test"], typer.Option(help="The questions of the comparison.")
+        Literal["dev", "test"], _comparison(help="The split of the comparison.")
     ] = "test",
-    limit: Annotated[int, typer.Option(min=1, help="Of them, so many a task.")] = 100,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers to each, of as many seeds.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 64,
+    limit: Annotated[int, _comparison(min=1, help="Questions per task in the comparison.")] = 100,
+    seeds: Annotated[
+        int, _comparison(min=1, help="Answers per question in the comparison, one per seed.")
+    ] = 1,
+    concurrency: options.ConcurrencyOption = 64,
     world: options.WorldOption = None,
-    seed: Annotated[int, typer.Option(help="Of the order and the held-out questions.")] = 0,
-    report_to: Annotated[
-        str, typer.Option(help="A tracker that transformers knows, as wandb or tensorboard.")
-    ] = "none",
+    seed: Annotated[
+        int, options.training_option(help="The seed of the order and of the held-out questions.")
+    ] = 0,
+    report_to: options.ReportToOption = "none",
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Teach one checkpoint to write what the team writes; the same command goes on after a stop."""
+    """Train one checkpoint to write what the team writes.
+
+    After a stop, the same command continues.
+    """
     from taketurns.training.distillation.settings import (
         ComparisonConfig,
         FilterConfig,

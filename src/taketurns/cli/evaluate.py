@@ -1,8 +1,7 @@
-"""`taketurns evaluate`: is the team worth it, on these tasks, beside everything else?"""
+"""`taketurns evaluate`: compare the team with other methods on tasks."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -22,30 +21,40 @@ def evaluate(
     task: options.TasksOption = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The paper's benchmarks in the authors' format: a file or a folder."),
+        options.question_option(
+            help="The paper's benchmarks in the authors' format, a file or a folder."
+        ),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods, with commas between (default: all that work with the team)."),
+        typer.Option(help="Methods, separated by commas (default: all that suit the team)."),
     ] = None,
     switcher: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 5,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers per question, one per seed.")
+    ] = 5,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Test questions a task (default: all).")
+        int | None, options.question_option(min=1, help="Test questions per task (default: all).")
     ] = None,
     dev_limit: Annotated[
-        int, typer.Option(min=2, help="Dev questions a task, for methods that choose by them.")
+        int,
+        options.question_option(
+            min=2, help="Dev questions per task, for methods that select by them."
+        ),
     ] = 50,
     subject: Annotated[
         str | None,
-        typer.Option(help="The method that is compared with all others (default: the team)."),
+        typer.Option(help="The method to compare with all others (default: the team)."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that answer; small models use a core each.")
+        int,
+        options.execution_option(
+            min=1, help="Processes that answer; small models use one core each."
+        ),
     ] = 1,
     clock: options.ClockOption = "wall",
     runner: options.RunnerOption = "local",
@@ -55,15 +64,17 @@ def evaluate(
     answers_only: Annotated[bool, typer.Option("--answers-only", hidden=True)] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Compare checkpoints alone, other ways to combine them, and taking turns.
+    """Compare the team with its checkpoints and other methods.
 
-    The same command goes on after a stop, also with more methods, questions or seeds.
+    After a stop, the same command continues, also with more methods, questions or seeds.
     """
+    import asyncio
+
     from taketurns.evaluation.session import EvaluationRequest, conduct
     from taketurns.tasks.defaults import choose_tasks
 
     if runner == "ray" and workers > 1:
-        raise UsageError("--workers are processes of the local runner; with ray, say --actors")
+        raise UsageError("--workers is for the local runner: with --runner ray, use --actors")
     config = options.load_team(team, set_)
     chosen = choose_tasks(team, task or (), _say)
     request = EvaluationRequest(

@@ -1,4 +1,4 @@
-"""`taketurns experiment`: what only new answers can say about a team."""
+"""`taketurns experiment`: experiments that need new answers of a team."""
 
 from __future__ import annotations
 
@@ -24,28 +24,41 @@ def experiment(
     only: Annotated[
         str | None,
         typer.Option(
-            help="Some of sequences, helpfulness, decisions, generalisation, with commas between."
+            help="Some of sequences, helpfulness, decisions, generalisation, separated by commas."
         ),
     ] = None,
     task: options.TasksOption = None,
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the tasks.")] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int, typer.Option(min=2, help="Questions a task, answered under every condition.")
+        int,
+        options.question_option(min=2, help="Questions per task, answered under every condition."),
     ] = 60,
-    trials: Annotated[int, typer.Option(min=1, help="Boundaries a task to force at.")] = 120,
-    prefixes: Annotated[int, typer.Option(min=1, help="Decisions a task to roll out.")] = 25,
-    k: Annotated[int, typer.Option(min=2, help="Rollouts a branch of a decision.")] = 16,
+    trials: Annotated[
+        int,
+        options.question_option(
+            min=1, help="Patch boundaries per task at which a sequence is forced."
+        ),
+    ] = 120,
+    prefixes: Annotated[int, options.question_option(min=1, help="Decision points per task.")] = 25,
+    k: Annotated[
+        int, options.question_option(min=2, help="Rollouts per branch of a decision point.")
+    ] = 16,
     traces: Annotated[
         Literal["on-policy", "random"],
-        typer.Option(help="Who switches before and after a decision: the switcher, or nobody."),
+        options.question_option(
+            help="Switching before and after a decision point: the switcher's, or random."
+        ),
     ] = "on-policy",
     labels: Annotated[
         Path | None,
-        typer.Option(help="Rollouts of the train split: heads are retrained on parts of the pool."),
+        options.question_option(
+            help="Labels of the train split, to retrain heads on parts of the pool."
+        ),
     ] = None,
     rollouts: Annotated[
-        Path | None, typer.Option(help="Decisions that are rolled out already, in place of new.")
+        Path | None,
+        options.question_option(help="Existing rollouts of decision points, in place of new."),
     ] = None,
     replace: Annotated[
         list[str] | None,
@@ -53,14 +66,14 @@ def experiment(
             metavar="NAME=MODEL", help="Another model in a candidate's place; may be repeated."
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 96,
+    concurrency: options.ConcurrencyOption = 96,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Ask a team anew: forced sequences, candidates left out, decisions, changed pools.
+    """Test what helps: force speakers, leave candidates out.
 
-    The same command goes on after a stop, also with more questions or further experiments.
-    `taketurns analyze` shows what is found in the folder's report.
+    After a stop, the same command continues, also with more questions or other experiments.
+    `taketurns analyze` shows the results in the folder's report.
     """
     from taketurns.evaluation.interventions.job import InterventionJob
     from taketurns.evaluation.interventions.session import run_interventions, to_json
@@ -97,5 +110,7 @@ def _kinds(only: str | None) -> list[InterventionKind]:
     wanted = options.split_words(only or ",".join(KINDS))
     for word in wanted:
         if word not in KINDS:
-            raise UsageError(f"there is no experiment {word!r}; there are {', '.join(KINDS)}")
+            raise UsageError(
+                f"there is no experiment {word!r}; the experiments are {', '.join(KINDS)}"
+            )
     return [kind for kind in KINDS if kind in wanted]

@@ -1,12 +1,11 @@
-"""`taketurns generate`: prompts in, answers out."""
+"""`taketurns generate`: answer the prompts of a file or a task."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,21 +28,23 @@ _say = options.say_as()
 def generate(
     team: options.TeamOption,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Answers, one a line; - is stdout.")
+        str,
+        typer.Option("--output", "-o", help="Answers, one per line; - is stdout."),
     ],
     input: Annotated[  # noqa: A002
         str | None,
-        typer.Option("--input", "-i", help="Prompts, one JSON object a line; - is stdin."),
+        typer.Option("--input", "-i", help="Prompts, one JSON object per line; - is stdin."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The questions of a task, in place of --input.")
+        str | None, options.question_option(help="The questions of a task, in place of --input.")
     ] = None,
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option(help="Of the task.")] = "test",
+    split: options.SplitOption = "test",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many prompts.")
+        int | None,
+        options.question_option(min=1, help="Answer only the first prompts, up to this number."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Answers under way at a time.")] = 32,
+    concurrency: options.ConcurrencyOption = 32,
     runner: options.RunnerOption = "local",
     actors: options.ActorsOption = 1,
     gpus: options.GpusOption = 0,
@@ -52,27 +53,33 @@ def generate(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Answer every prompt of a file, or every question of a task. The same command goes on where a
-    run was stopped."""
+    """Answer every prompt of a file, or every question of a task.
+
+    After a stop, the same command continues.
+    """
+    import asyncio
+
     from taketurns.runs.description import describe_run
     from taketurns.utils.files import is_stream
 
     if (input is None) == (task is None):
-        raise UsageError("say what to answer: either --input FILE or --task NAME")
+        raise UsageError("give the prompts: either --input FILE or --task NAME")
     config = options.load_team(team, set_, seed, schema)
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
+    parts: dict[str, Any] = {}
     if input is not None:
         raw = options.read_bytes(input)
         queries, bad = _queries(raw, input, limit)
     else:
-        queries, raw = _questions(team, str(task), data, split, limit)
+        queries, raw, parts = _questions(team, str(task), data, split, limit)
     manifest = describe_run("generate", config, raw, input=source, limit=limit)
+    manifest = manifest.with_inputs(**parts)
     path = None if output == "-" else Path(output)
     goes_on = path is not None and not is_stream(path)
     with options.interruptible(_say, goes_on=goes_on):
         if runner == "ray" and path is None:
-            raise UsageError("--runner ray writes a folder: give --output one")
+            raise UsageError("--runner ray writes a folder, not -: set --output to a folder")
         ray = options.ray_settings(runner, actors, gpus, shard)
         if ray is not None and path is not None:
             from taketurns.integrations.ray.jobs import answer_on_ray
@@ -98,7 +105,8 @@ async def _generate(
     manifest: Manifest,
     concurrency: int,
 ) -> Failures:
-    """Nothing is written before every prompt is known to fit and every model is loaded."""
+    """Answer the queries. Nothing is written before every prompt is checked and every model is
+    loaded."""
     from taketurns.generation.team import Team
     from taketurns.runs.output import open_run
     from taketurns.runs.progress import Progress
@@ -127,8 +135,10 @@ async def _generate(
 async def _check_prompts(
     team: Team, queries: list[Query], source: str, on_done: Callable[[], None]
 ) -> None:
+    import asyncio
+
     for query in queries:
-        await asyncio.sleep(0)  # for Ctrl-C: checking waits for nothing
+        await asyncio.sleep(0)  # lets Ctrl-C interrupt
         try:
             await team.check_prompt(query)
         except PromptError as error:
@@ -138,22 +148,27 @@ async def _check_prompts(
 
 def _questions(
     team: str, task: str, data: Path | None, split: Split, limit: int | None
-) -> tuple[list[Query], bytes]:
-    """The questions of a task, and the same as lines."""
+) -> tuple[list[Query], bytes, dict[str, Any]]:
+    """The questions of a task, the same as lines, and what describes a task of the user's own."""
     from taketurns.runs.records import encode_record, query_to_json
     from taketurns.tasks.defaults import choose_tasks
+    from taketurns.tasks.own_parts import own_parts
     from taketurns.tasks.registry import find_task
 
     world = choose_tasks(team, [task], _say).world
     chosen = options.task_choices(data, None, scored=False, world=world)
-    queries = find_task(task, chosen).queries(split)[:limit]
+    found = find_task(task, chosen)
+    queries = found.queries(split)[:limit]
     if not queries:
-        raise UsageError(f"task {task!r} has no questions in its {split} split")
-    return list(queries), b"".join(encode_record(query_to_json(query)) for query in queries)
+        raise UsageError(
+            f"the task {task!r} has no questions in its {split} split: choose another --split"
+        )
+    lines = b"".join(encode_record(query_to_json(query)) for query in queries)
+    return list(queries), lines, own_parts([found])
 
 
 def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], list[InvalidLine]]:
-    """The first prompts of a file, and the lines among them that are none, which are reported."""
+    """The first prompts of a file, and the invalid lines among them, which are reported."""
     from taketurns.runs.records import InvalidLine, read_queries
 
     queries: list[Query] = []
@@ -166,5 +181,5 @@ def _queries(data: bytes, source: str, limit: int | None) -> tuple[list[Query], 
         if len(queries) == limit:
             break
     for line in bad:
-        _say(f"{source}:{line.line}: {line.reason}; this line is left out")
+        _say(f"{source}:{line.line}: {line.reason}; this line is skipped")
     return queries, bad

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from taketurns.cli import options
+
+_manifests = partial(typer.Option, rich_help_panel="Manifests")
 
 
 def launch(
@@ -20,19 +22,28 @@ def launch(
     vllm: Annotated[str, typer.Option(help="vLLM's program, for --run.")] = "vllm",
     write: Annotated[
         Path | None,
-        typer.Option(help="Write manifests for Docker Compose, Kubernetes and Ray Serve there."),
+        _manifests(help="A folder for manifests of Docker Compose, Kubernetes and Ray Serve."),
     ] = None,
     manifest: Annotated[
         Literal["compose", "kubernetes", "ray-serve"] | None,
-        typer.Option(help="Print this manifest, or with --write, write it alone."),
+        _manifests(
+            metavar="KIND",
+            help="Print the manifest of this kind (compose, kubernetes or ray-serve), or write it "
+            "alone with --write.",
+        ),
     ] = None,
     argument: Annotated[
         list[str] | None,
-        typer.Option("--arg", help="One more argument for every server; may be repeated."),
+        typer.Option("--arg", help="An argument for every server; may be repeated."),
     ] = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Print the commands that serve a team's models on this host with vLLM, or run them."""
+    """Print or run the vLLM servers of a team.
+
+    The commands are printed, run on this host with --run, or written as manifests.
+    """
+    import asyncio
+
     from taketurns.generation.check.weights import weight_bytes
     from taketurns.integrations.launch.hardware import find_gpus
     from taketurns.integrations.launch.plan import plan_servers
@@ -47,7 +58,7 @@ def launch(
             _say(f"wrote {path}")
         if manifest != "ray-serve":
             for here, there in team_urls(servers).items():
-                _say(f"in the team file of containers, {here} is {there}")
+                _say(f"in the team file for containers, write {there} in place of {here}")
     elif manifest is not None:
         from taketurns.integrations.launch import manifests
 

@@ -1,4 +1,4 @@
-"""Commands that have left the package. For one release they name what does their work now."""
+"""Commands that have left the package. For one release they name their replacement."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _ANY = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_n
 
 
 def moved_command(app: typer.Typer, name: str, new: str) -> None:
-    """Let a command take any arguments, say that `new` in the repository replaces it, and end with
-    a mistake's exit code."""
+    """Add a command that accepts any arguments and raises UsageError, which names its replacement
+    `new` in the repository."""
 
     @app.command(name, hidden=True, context_settings=_ANY)
     def refuse(context: typer.Context) -> None:

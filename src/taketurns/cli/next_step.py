@@ -1,4 +1,4 @@
-"""What a command says when it has done its work: where that is, and what to do with it."""
+"""The last line of a command: where its result is, and the command that uses it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 
 def command(name: str, options: Mapping[str, object]) -> str:
-    """A command as a person types it. An option that is None is left out; one that is a tuple is
-    repeated."""
+    """A command line. An option that is None is left out; an option with a tuple is repeated."""
     words = ["taketurns", name]
     for option, value in options.items():
         for item in value if isinstance(value, tuple) else (value,):
@@ -21,9 +20,10 @@ def command(name: str, options: Mapping[str, object]) -> str:
 def after_generate(
     path: Path, answers: int, task: str | None, data: Path | None, split: str, limit: int | None
 ) -> str:
-    """What was written, and how it is scored. `limit` and `split` are those of the questions."""
+    """The written answers, and the command that scores them. `limit` and `split` are those of the
+    questions."""
     wrote = f"wrote {_count(answers, 'answer')} to {path}"
-    if path.is_dir():  # shards, which are put together first
+    if path.is_dir():  # shards, which must be merged first
         return wrote
     asked: dict[str, object] = {"task": task or "TASK", "data": data}
     if task is not None:
@@ -34,18 +34,19 @@ def after_generate(
 
 
 def after_rollout(path: Path, prefixes: int, team: str) -> str:
-    """What was written, and how a switcher learns from it."""
+    """The written labels, and the command that trains a switcher on them."""
     wrote = f"wrote {_count(prefixes, 'prefix', 'es')} to {path}"
-    if path.is_dir():  # shards, which are put together first
+    if path.is_dir():  # shards, which must be merged first
         return wrote
     next_ = command("train", {"team": team, "labels": path, "output": "switcher"})
-    return f"{wrote}; next, learn from them: {next_}"
+    return f"{wrote}; next, train a switcher on them: {next_}"
 
 
 def after_train(folder: Path, tasks: tuple[str, ...]) -> str:
-    """How the switcher in `folder` is compared; `tasks` is empty where none has to be named."""
+    """The command that compares the switcher in `folder`; `tasks` is empty if the team has default
+    tasks."""
     asked = {"team": folder, "task": tasks, "output": "report"}
-    return f"next, compare it with everything else: {command('evaluate', asked)}"
+    return f"next, compare it with other methods: {command('evaluate', asked)}"
 
 
 def _count(number: int, what: str, plural: str = "s") -> str:

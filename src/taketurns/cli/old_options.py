@@ -1,4 +1,4 @@
-"""Options by the names they once had, which are still read and no longer shown."""
+"""Old names of options, which still work but are no longer shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from typer.core import TyperCommand
 
 RENAMED = {"--out": "--output", "--tasks": "--task"}
-LISTS = ("--tasks",)  # took several values with commas between; the new one is repeated
+LISTS = ("--tasks",)  # took values separated by commas; the new option is repeated
 
 
 class OldOptions(TyperCommand):
     """A command that reads `--out DIR` as `--output DIR`, and `--tasks A,B` as `--task A --task B`,
-    where it has an option of the new name."""
+    if it has an option with the new name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name for parameter in self.params for name in parameter.opts}
@@ -33,7 +33,7 @@ def _renamed(arguments: Sequence[str], known: set[str]) -> Iterator[str]:
             yield argument
             continue
         text = value if equals else next(rest, None)
-        if text is None:  # the parser says that the value is missing
+        if text is None:  # the parser reports the missing value
             yield new
             continue
         words = [word.strip() for word in text.split(",")] if name in LISTS else [text]

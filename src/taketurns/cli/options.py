@@ -1,6 +1,6 @@
-"""What commands have in common: their options, how they speak, and how they end.
+"""Common parts of the commands: options, messages and exit codes.
 
-Results go to standard output, all else to standard error, one sentence a line.
+Results go to standard output; everything else goes to standard error, one sentence per line.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
     from taketurns.tasks.registry import Choices
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes: a record or an engine failed, the person made a mistake, Ctrl-C was pressed."""
+"""Exit codes: a record or an engine failed, the user made a mistake, Ctrl-C was pressed."""
 
 Say = Callable[[str], None]
 
+question_option = partial(typer.Option, rich_help_panel="Questions")
+training_option = partial(typer.Option, rich_help_panel="Training")
+execution_option = partial(typer.Option, rich_help_panel="Execution")
+"""Options of the panels that commands share in `--help`: what is asked and how often, how a model
+learns, and how the work is done. An option without a panel stands above these."""
+
 TASKS_HELP = (
-    "A task; may be repeated (default: those of the pocket world, for a team that was made for it)."
+    "A task; may be repeated (default: the pocket world's tasks, for a team that was made for it)."
 )
 WORLD_HELP = "The pocket world to ask about, the --seed of its build (default: the team's)."
 
@@ -36,7 +43,7 @@ TeamOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as policy.patch_size=32."),
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as policy.patch_size=32."),
 ]
 SchemaOption = Annotated[
     Path | None,
@@ -45,33 +52,54 @@ SchemaOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option(help="The seed of all draws (default: the team's).")
 ]
-TasksOption = Annotated[list[str] | None, typer.Option(help=TASKS_HELP)]
+TasksOption = Annotated[list[str] | None, question_option(help=TASKS_HELP)]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."),
+    question_option(
+        help="The authors' JSON of a benchmark, or a folder with it (default: the hub)."
+    ),
 ]
 WithOption = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="KEY=VALUE", help="A setting of the scorer, as model=DIR."),
+    question_option(
+        "--with", metavar="KEY=VALUE", help="A setting of the scorer, such as model=DIR."
+    ),
 ]
-WorldOption = Annotated[int | None, typer.Option(min=0, help=WORLD_HELP)]
+SplitOption = Annotated[
+    Literal["train", "dev", "test"], question_option(help="The split of the tasks.")
+]
+LoraOption = Annotated[
+    bool | None,
+    training_option(
+        "--lora/--full",
+        help="Train a LoRA adapter or all weights (default: LoRA from 20 million parameters).",
+    ),
+]
+RankOption = Annotated[int, training_option(min=1, help="The rank of the LoRA adapter.")]
+ReportToOption = Annotated[
+    str, training_option(help="A tracker of transformers, such as wandb or tensorboard.")
+]
+WorldOption = Annotated[int | None, question_option(min=0, help=WORLD_HELP)]
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ConcurrencyOption = Annotated[int, execution_option(min=1, help="Concurrent answers.")]
 ClockOption = Annotated[
     Literal["wall", "cpu"],
-    typer.Option(help="cpu counts computing alone: for one thread on a busy machine."),
+    execution_option(help="cpu counts only computing time, for one thread on a busy machine."),
 ]
 RunnerOption = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="Run here, or on Ray: the output is a folder of Parquet shards then."),
+    execution_option(help="Run here, or on Ray, which writes a folder of Parquet shards."),
 ]
-ActorsOption = Annotated[int, typer.Option(help="With ray: teams at work at a time.")]
-GpusOption = Annotated[float, typer.Option(help="With ray: GPUs of each.")]
-ShardOption = Annotated[int, typer.Option(help="With ray: records in a shard.")]
+ActorsOption = Annotated[
+    int, execution_option(help="With ray: concurrent actors, each with a team.")
+]
+GpusOption = Annotated[float, execution_option(help="With ray: GPUs per actor.")]
+ShardOption = Annotated[int, execution_option(help="With ray: records per shard.")]
 
 
 def say_as(command: str = "") -> Say:
-    """What prints a sentence to standard error, after the name of the command."""
+    """A function that prints a sentence to standard error, after the command's name."""
     name = f"taketurns {command}".strip()
 
     def say(sentence: str) -> None:
@@ -81,7 +109,7 @@ def say_as(command: str = "") -> Say:
 
 
 def print_result(record: Mapping[str, Any], rendering: Callable[[], Any], *, as_json: bool) -> None:
-    """Print a result as JSON, or for people."""
+    """Print a result as JSON, or as its rendering."""
     if as_json:
         print_json(record)
         return
@@ -91,7 +119,7 @@ def print_result(record: Mapping[str, Any], rendering: Callable[[], Any], *, as_
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """Print a result for scripts."""
+    """Print a result as JSON."""
     from rich.console import Console
 
     Console().print_json(data=dict(record))
@@ -99,11 +127,11 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 @contextmanager
 def interruptible(say: Say, *, goes_on: bool = True) -> Iterator[None]:
-    """Ends the command with one sentence at Ctrl-C. `goes_on`: it may be repeated then."""
+    """Ends the command with one sentence on Ctrl-C. `goes_on`: the command can be continued."""
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here" if goes_on else "interrupted")
+        say("interrupted; the same command continues from here" if goes_on else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -140,7 +168,7 @@ def task_choices(
     scored: bool = True,
     world: int = 0,
 ) -> Choices:
-    """What `--data`, `--with` and the like say of a command's tasks. Raises ConfigError."""
+    """The choices of `--data`, `--with` and similar options. Raises ConfigError."""
     from taketurns.tasks.registry import Choices
 
     return Choices(data, parse_settings(settings) or None, scoring, scored, world)
@@ -154,7 +182,7 @@ def load_tasks(
     settings: Sequence[str] | None = None,
     world: int | None = None,
 ) -> list[Task]:
-    """The tasks of `--task`, or the ones that a team was made for. Raises UsageError."""
+    """The tasks of `--task`, or those that the team was made for. Raises UsageError."""
     from taketurns.tasks.defaults import choose_tasks
     from taketurns.tasks.registry import find_tasks
 
@@ -163,19 +191,19 @@ def load_tasks(
 
 
 def ray_settings(runner: str, actors: int, gpus: float, shard: int) -> RaySettings | None:
-    """How the command runs on Ray, None where it runs here. Raises UsageError."""
+    """The settings for Ray; None if the command runs here. Raises UsageError."""
     from taketurns.runs.shards import RaySettings
 
     return RaySettings(actors, gpus, shard) if runner == "ray" else None
 
 
 def split_words(text: str | None) -> list[str]:
-    """The words of an option that takes several, with commas between."""
+    """The words of an option that takes several, separated by commas."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
 def read_bytes(source: str, error_class: type[UsageError] = UsageError) -> bytes:
-    """What a file holds, or standard input for `-`. Raises `error_class`."""
+    """The content of a file, or of standard input for `-`. Raises `error_class`."""
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
@@ -185,7 +213,7 @@ def read_bytes(source: str, error_class: type[UsageError] = UsageError) -> bytes
 def write_lines(
     path: Path, lines: Sequence[bytes], error_class: type[UsageError] = UsageError
 ) -> None:
-    """Write a small result, whole. Raises `error_class`."""
+    """Write a small result. Raises `error_class`."""
     try:
         path.write_bytes(b"".join(lines))
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -13,59 +14,65 @@ from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
 N = TypeVar("N", int, float)
+_load = partial(typer.Option, rich_help_panel="Load")
+_deployment = partial(typer.Option, rich_help_panel="Deployment")
 
 
 def plan(
-    replicas: Annotated[str, typer.Option(help="Servers of each model.")] = "1,2,4,8",
+    replicas: Annotated[str, _deployment(help="Servers per model.")] = "1,2,4,8",
     rate: Annotated[
-        str | None, typer.Option(help="Answers asked for a second, at random times.")
+        str | None, _load(help="Requested answers per second, at random times.")
     ] = None,
     at_a_time: Annotated[
-        str | None, typer.Option(help="Answers under way, a new one for each that ends [64].")
+        str | None,
+        _load(help="Concurrent answers; a new one starts when one ends (default: 64)."),
     ] = None,
-    patch: Annotated[str, typer.Option(help="Tokens of a patch.")] = "50",
+    patch: Annotated[str, _load(help="Tokens per patch.")] = "50",
     sticky: Annotated[
-        str, typer.Option(help="Share of calls that go where their answer is at home.")
+        str, _deployment(help="The share of calls that go to their answer's home server.")
     ] = "1",
     costs: Annotated[
-        str, typer.Option(help="Measured costs: a file, or 8b-h100 or pocket-cpu.")
+        str, _deployment(help="Measured costs: a file, 8b-h100 or pocket-cpu.")
     ] = "8b-h100",
-    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, on average.")] = 200,
-    answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer, on average.")] = 300,
+    prompt: Annotated[int, _load(min=1, help="Mean tokens per prompt.")] = 200,
+    answer: Annotated[int, _load(min=1, help="Mean tokens per answer.")] = 300,
     spread: Annotated[
-        float, typer.Option(min=0, help="Their standard deviation as a share of the mean.")
+        float, _load(min=0, help="The standard deviation of both, relative to the mean.")
     ] = 0.5,
     shared: Annotated[
-        int, typer.Option(min=0, help="Tokens that all prompts begin with, as a system prompt.")
+        int, _load(min=0, help="Tokens common to all prompts, such as a system prompt.")
     ] = 0,
     answers: Annotated[
         Path | None,
-        typer.Option(help="Lengths and speakers of these answers, written by generate."),
+        _load(help="Use lengths and speakers of these answers, written by generate."),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1)] = 3,
+    candidates: Annotated[int, _deployment(min=1, help="The number of candidates.")] = 3,
     switcher: Annotated[
         Literal["lm", "adapter", "none"],
-        typer.Option(help="On servers of its own, on the last candidate's, or without a call."),
+        _deployment(help="On its own servers, on the last candidate's servers, or without calls."),
     ] = "lm",
     switcher_replicas: Annotated[
-        int | None, typer.Option(min=1, help="Servers of the switcher (default: as many).")
+        int | None, _deployment(min=1, help="Servers of the switcher (default: as --replicas).")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at one server.")] = 64,
-    clients: Annotated[int, typer.Option(min=1, help="Processes of taketurns.")] = 1,
+    concurrency: Annotated[int, _deployment(min=1, help="Concurrent requests per server.")] = 64,
+    clients: Annotated[int, _deployment(min=1, help="Processes of taketurns.")] = 1,
     cores: Annotated[
-        int | None, typer.Option(min=1, help="Processors that all of it shares (default: no end).")
+        int | None, _deployment(min=1, help="Processors that all share (default: no limit).")
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="Answers of each simulation (default: enough to settle)."),
+        typer.Option(min=1, help="Answers per simulation (default: enough for stable numbers)."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of lengths, speakers and arrivals.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf file.")] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The seed of lengths, speakers and arrivals.")
+    ] = 0,
+    plot: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf file for a plot.")] = None,
     json_: options.JsonOption = False,
 ) -> None:
-    """How large must a deployment be? A team on replicas, simulated with measured costs.
+    """Simulate how many servers a load needs, with measured costs.
 
-    Options in the plural take several values with commas between; every combination is simulated.
+    --replicas, --rate, --at-a-time, --patch and --sticky take several values, separated by commas;
+    every combination is simulated.
     """
     from taketurns.integrations.planning.costs import load_costs
 
@@ -77,11 +84,11 @@ def plan(
     from taketurns.runs.progress import Progress
 
     if rate is not None and at_a_time is not None:
-        raise UsageError("give either --rate or --at-a-time")
+        raise UsageError("give either --rate or --at-a-time, not both")
     recorded = [] if answers is None else read_answers(answers, prompt)
     patches = numbers("--patch", patch, int, 1)
     if recorded and len(patches) > 1:
-        raise UsageError("--answers have the patches that they have: leave --patch out")
+        raise UsageError("--answers already determines the patches: leave out --patch")
     measured = load_costs(costs)
     grid = Grid(
         deployment=Deployment(
@@ -115,12 +122,12 @@ def plan(
 
 
 def numbers(option: str, text: str, kind: Callable[[str], N], least: float) -> list[N]:
-    """The numbers of a list with commas. Raises UsageError."""
+    """The numbers of a list separated by commas. Raises UsageError."""
     try:
         values = [kind(part) for part in text.split(",")]
     except ValueError:
         values = []
     if not values or not all(least <= number < float("inf") for number in values):
         what = "whole numbers" if kind is int else "numbers"
-        raise UsageError(f"{option} takes {what} with commas between, not {text!r}")
+        raise UsageError(f"{option} takes {what} separated by commas, not {text!r}")
     return values

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taketurns.cli import options
+from taketurns.cli.examples import example_of
 from taketurns.cli.moved import moved_command
 
 if TYPE_CHECKING:
     from taketurns.pocket.score import MethodScores
 
 PocketWorldOption = Annotated[
-    int, typer.Option(min=0, help="The pocket world to ask about: the --seed of its build.")
+    int,
+    options.question_option(
+        min=0, help="The pocket world of the questions, by the --seed of its build."
+    ),
 ]
 
-pocket = typer.Typer(no_args_is_help=True, help="The bundled miniature pipeline.")
+pocket = typer.Typer(
+    no_args_is_help=True,
+    help="Show the bundled team at work, and score it.",
+)
 moved_command(pocket, "build", "python -m recipes.pocket")
 
 
-@pocket.command()
+@pocket.command(epilog=example_of("pocket demo"))
 def demo(
     team: options.TeamOption = "pocket",
-    each: Annotated[int, typer.Option(min=1, help="Questions a task.")] = 8,
+    each: Annotated[int, options.question_option(min=1, help="Questions per task.")] = 8,
 ) -> None:
-    """The bundled team on held-out questions, then each checkpoint alone on the same ones."""
+    """Show the team and each checkpoint alone on held-out questions."""
+    import asyncio
+
     from rich.console import Console
 
     from taketurns.cli.demo import show
@@ -41,14 +49,21 @@ def demo(
     asyncio.run(run())
 
 
-@pocket.command()
+@pocket.command(epilog=example_of("pocket gates"))
 def gates(
     team: options.TeamOption = "pocket",
-    questions: Annotated[int, typer.Option(min=1, help="Test questions a task.")] = 15,
-    samples: Annotated[int, typer.Option(min=1, help="Answers a question and system.")] = 64,
+    questions: Annotated[int, options.question_option(min=1, help="Test questions per task.")] = 15,
+    samples: Annotated[
+        int, options.question_option(min=1, help="Answers per question and system.")
+    ] = 64,
     json_: options.JsonOption = False,
 ) -> None:
-    """Best of n: does random switching solve what no checkpoint solves in as many answers?"""
+    """Compare random switching with each checkpoint, by the best of n.
+
+    Does random switching solve what no checkpoint solves in as many answers?
+    """
+    import asyncio
+
     from taketurns.cli.terminal import gate_table
     from taketurns.generation.team import Team
     from taketurns.pocket import TASKS
@@ -68,16 +83,23 @@ def gates(
     options.print_result(result, lambda: gate_table(result), as_json=json_)
 
 
-@pocket.command()
+@pocket.command(epilog=example_of("pocket relabel"))
 def relabel(
     labels: Annotated[Path, typer.Option(help="Rollouts of the pocket tasks.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The same with other utilities.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The same records with utilities by rule."),
+    ],
     recaller: Annotated[
-        str, typer.Option(help="Who recalls best; the others have what tuning teaches.")
+        str,
+        typer.Option(help="The candidate that recalls best; the others have tuned skills."),
     ] = "pretrained",
     world: PocketWorldOption = 0,
 ) -> None:
-    """Label prefixes by rules that know the model answer, to hold labels from rollouts against."""
+    """Label prefixes by rules that know the right answer.
+
+    Labels from rollouts are compared with these.
+    """
     from taketurns.pocket.skills import relabel as by_rules
     from taketurns.pocket.tasks import tasks_named
     from taketurns.runs.output import without_repeats
@@ -89,37 +111,48 @@ def relabel(
     options.write_lines(output, list(map(encode_record, relabelled)))
 
 
-@pocket.command()
+@pocket.command(epilog=example_of("pocket score"))
 def score(
     team: options.TeamOption = "pocket",
     methods: Annotated[
         str,
-        typer.Option(help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task."),
+        typer.Option(
+            show_default=False,
+            help="Candidates, random, untuned, switch-global, …-practised, …-lm, …-task, with "
+            "commas between (default: the candidates, random, untuned, switch-global).",
+        ),
     ] = "pretrained,sft,aligned,random,untuned,switch-global",
     task: Annotated[
-        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+        list[str] | None,
+        options.question_option(help="A task; may be repeated (default: all)."),
     ] = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task (default: all).")] = (
-        None
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Answers a question, of as many seeds.")] = 1,
+    split: options.SplitOption = "test",
+    limit: Annotated[
+        int | None, options.question_option(min=1, help="Questions per task (default: all).")
+    ] = None,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers per question, one per seed.")
+    ] = 1,
     switchers: Annotated[
         Path | None, typer.Option(help="A folder with trained switchers by name.")
     ] = None,
     switcher: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="One more trained switcher, as the method NAME."),
+        typer.Option(metavar="NAME=DIR", help="A trained switcher, as the method NAME."),
     ] = None,
     world: PocketWorldOption = 0,
     values: Annotated[
         Path | None,
-        typer.Option(help="Write each answer's score there: {method: {task: [[a seed …] …]}}."),
+        typer.Option(
+            help="Write the score of each answer there, as JSON by method, task, question and seed."
+        ),
     ] = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """What checkpoints alone and switched answers score, with 95 % intervals."""
+    """Score checkpoints alone and switching, with 95 % intervals."""
+    import asyncio
+
     from taketurns.evaluation.methods.trained import parse_switcher
     from taketurns.pocket.score import Methods
     from taketurns.pocket.score import score as measure

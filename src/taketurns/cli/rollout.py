@@ -1,4 +1,4 @@
-"""`taketurns rollout`: questions in, the utilities of each candidate's next patch out."""
+"""`taketurns rollout`: make labels, the utilities of each candidate's next patch."""
 
 from __future__ import annotations
 
@@ -14,30 +14,42 @@ _say = options.say_as()
 
 
 def rollout(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Utilities, a prefix a line.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Labels, one prefix per line."),
+    ],
     team: options.TeamOption = "pocket",
     task: options.TasksOption = None,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    prefixes: Annotated[int, typer.Option(min=1, help="Prefixes, over all tasks.")] = 1000,
+    prefixes: Annotated[
+        int, options.question_option(min=1, help="Prefixes, over all tasks.")
+    ] = 1000,
     k: Annotated[
-        int | None, typer.Option(min=1, help="Rollouts a branch (default: 8; racing: 32 at most).")
+        int | None,
+        options.question_option(
+            min=1, help="Rollouts per branch (default: 8; racing: at most 32)."
+        ),
     ] = None,
     allocate: Annotated[
         Literal["uniform", "racing"],
-        typer.Option(help="k for each branch, or as many as it takes to tell the best one."),
+        options.question_option(
+            help="k for each branch, or as many as needed to find the best branch."
+        ),
     ] = "uniform",
     traces: Annotated[
         Literal["random", "on-policy", "mixed"],
-        typer.Option(help="Who switches: nobody, the team's switcher, or both by turns."),
+        options.question_option(
+            help="Switching in prefixes: random, by the team's switcher, or both in turn."
+        ),
     ] = "random",
     cuts: Annotated[
         Literal["boundary", "anywhere"],
-        typer.Option(help="Prefixes end where a patch does, or at any token."),
+        options.question_option(help="Prefixes end at a patch boundary, or at any token."),
     ] = "boundary",
-    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at a time.")] = 64,
+    concurrency: options.ConcurrencyOption = 64,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how much work it would be.")
+        bool, typer.Option("--dry-run", help="Only print an estimate of the work.")
     ] = False,
     runner: options.RunnerOption = "local",
     actors: options.ActorsOption = 1,
@@ -47,7 +59,10 @@ def rollout(
     seed: options.SeedOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Measure what each candidate's next patch is worth. The same command goes on after a stop."""
+    """Make labels: measure the utility of each candidate's next patch.
+
+    After a stop, the same command continues.
+    """
     from taketurns.training.labels.allocation import allocation_named
     from taketurns.training.labels.job import RolloutJob, estimate_rollouts, make_rollouts
 
@@ -73,10 +88,7 @@ def rollout(
 
             summary = roll_out_on_ray(job, output, ray)
     if summary.lost:
-        _say(
-            f"{summary.lost} rollouts failed; each is counted in its record, with the first one's "
-            "reason"
-        )
+        _say(f"{summary.lost} rollouts failed; their records have the number and the first reason")
     if summary.failures:
         _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(options.FAILED)

@@ -1,8 +1,7 @@
-"""`taketurns safety`: how often does the team comply where its aligned checkpoint refuses?"""
+"""`taketurns safety`: how often a team complies where its aligned checkpoint refuses."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _say = options.say_as("safety")
 
 HARM = "harm"
-MORE = " (requests to be refused), --harmless (such that look like them) and --quality"
+MORE = " (requests to refuse), --harmless (similar harmless requests) and --quality"
 
 
 def safety(
@@ -28,46 +27,62 @@ def safety(
     team: options.TeamOption = "pocket",
     task: Annotated[
         str | None,
-        typer.Option(
-            help="Requests to be refused: a task file of your own, coconot with --data, or harm "
+        options.question_option(
+            help="Requests to refuse: your own task file, coconot with --data, or harm "
             "(default: harm, for a team of the pocket world)."
         ),
     ] = None,
     harmless: Annotated[
         str | None,
-        typer.Option(help="Requests that look like them and are to be answered: another task."),
+        options.question_option(
+            help="A task with similar harmless requests, which must be answered."
+        ),
     ] = None,
     quality: Annotated[
         str | None,
-        typer.Option(
-            help="Tasks for quality, with commas between (default: none; with harm, the other "
+        options.question_option(
+            help="Tasks for quality, separated by commas (default: none; with harm, the other "
             "pocket tasks)."
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The paper's benchmarks: a file or a folder.")
+        Path | None, options.question_option(help="The paper's benchmarks, a file or a folder.")
     ] = None,
     with_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--with", metavar="KEY=VALUE", help="A setting of that task's scorer: judge=MODEL."
+        options.question_option(
+            "--with", metavar="KEY=VALUE", help="A setting of --task's scorer, such as judge=MODEL."
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Harmful questions, and harmless ones.")] = 60,
+    limit: Annotated[
+        int, options.question_option(min=1, help="Harmful questions, and as many harmless ones.")
+    ] = 60,
     attacked: Annotated[
-        int, typer.Option(min=0, help="Harmful questions that are asked in every attack too.")
+        int,
+        options.question_option(
+            min=0, help="Harmful questions that are also asked in every attack."
+        ),
     ] = 30,
-    each: Annotated[int, typer.Option(min=0, help="Questions of each task for quality.")] = 8,
-    seeds: Annotated[int, typer.Option(min=1, help="Answers to each of the former.")] = 2,
-    timed: Annotated[int, typer.Option(min=0, help="Questions for the delays.")] = 14,
+    each: Annotated[
+        int, options.question_option(min=0, help="Questions per task for quality.")
+    ] = 8,
+    seeds: Annotated[
+        int, options.question_option(min=1, help="Answers per harmful or harmless question.")
+    ] = 2,
+    timed: Annotated[
+        int, options.question_option(min=0, help="Questions for measuring delays.")
+    ] = 14,
     clock: options.ClockOption = "wall",
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """How often a team complies where it should refuse, under which rules, and what they cost.
+    """Measure how often a team complies where it should refuse.
 
-    The same command goes on after a stop, also with more questions.
+    The team is asked under several rules, and what each costs is measured.
+    After a stop, the same command continues, also with more questions.
     """
+    import asyncio
+
     from taketurns.evaluation.safety.report import table
     from taketurns.evaluation.safety.session import SafetyJob, measure
     from taketurns.pocket.tasks import TASKS
@@ -81,7 +96,7 @@ def safety(
         if pocket_tasks(team) is None:
             raise UsageError(not_named(team, MORE))
         task = HARM
-        _say("no --task is named: asking the requests of the pocket world, harm")
+        _say("no --task is given: using harm, the requests of the pocket world")
     named = [name for name in TASKS if name != HARM] if task == HARM else []
     if quality is not None:
         named = options.split_words(quality)
@@ -92,7 +107,9 @@ def safety(
         return find_task(name, Choices(place, settings, world=world))
 
     if data is not None and not {task, harmless, *named} & set(BENCHMARKS):
-        raise UsageError("--data is for the paper's benchmarks, and none is named")
+        raise UsageError(
+            "--data is for the paper's benchmarks, but no task is one: name one, or remove --data"
+        )
 
     job = SafetyJob(
         harm=find(task, settings or None),

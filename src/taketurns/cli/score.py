@@ -1,4 +1,4 @@
-"""`taketurns score`: answers in, a score out."""
+"""`taketurns score`: score existing answers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ _say = options.say_as()
 
 ScoringOption = Annotated[
     Literal["ours", "moco"],
-    typer.Option(help="moco: as the paper's authors scored, faults included, to compare."),
+    options.question_option(
+        help="moco: the scoring of the paper's authors, with its faults, to compare."
+    ),
 ]
 
 
 def score(
-    task: Annotated[str, typer.Option(help="A task's name, or the YAML file of your own.")],
+    task: Annotated[str, typer.Option(help="A task's name, or your own task's YAML file.")],
     answers: Annotated[
-        str, typer.Option(help='Answers, {"id", "text"} a line; - is standard input.')
+        str, typer.Option(help='Answers, one {"id", "text"} per line; - is standard input.')
     ],
     data: options.DataOption = None,
-    split: Annotated[Literal["train", "dev", "test"], typer.Option()] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    split: options.SplitOption = "test",
+    limit: Annotated[
+        int | None,
+        options.question_option(min=1, help="Score only the first questions, up to this number."),
+    ] = None,
     scoring: ScoringOption = "ours",
     with_: options.WithOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write each answer's score here.")
+        Path | None, typer.Option("--output", "-o", help="A file for each answer's score.")
     ] = None,
     json_: options.JsonOption = False,
 ) -> None:
-    """Score answers that are there already, whoever wrote them."""
+    """Score existing answers, from any source."""
     from rich.console import Console
 
     from taketurns.evaluation.scoring.answers import match_answers
@@ -52,7 +57,10 @@ def score(
     scored_task = find_task(task, options.task_choices(data, with_, scoring))
     queries = scored_task.queries(split)[:limit]
     if not queries:
-        raise UsageError(f"task {scored_task.name!r} has no questions in its {split} split")
+        raise UsageError(
+            f"the task {scored_task.name!r} has no questions in its {split} split: choose another "
+            "--split"
+        )
     matched = match_answers(
         options.read_bytes(answers, DataError),
         answers,

@@ -20,27 +20,30 @@ EXAMPLES = (("age", 7), ("hop", 0), ("chain", 0), ("recall", 0))
 def serve(
     team: options.TeamOption = "pocket",
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on; without it 127.0.0.1.")
+        str | None, typer.Option(help="The address to listen on (default: 127.0.0.1).")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", "-p", help="Without it 8000; 0 takes a free one.")
+        int | None,
+        typer.Option("--port", "-p", help="The port (default: 8000); 0 takes a free one."),
     ] = None,
     api_key: Annotated[
         list[str] | None,
-        typer.Option(help="Ask for this key; may be repeated. Better in TAKETURNS_API_KEY."),
+        typer.Option(help="Require this key; may be repeated. Better set TAKETURNS_API_KEY."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the team is called; without it as its file.")
+        str | None,
+        typer.Option(help="The team's name (default: its file's name)."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="More settings, YAML (docs/serving.md).")
+        Path | None,
+        typer.Option("--config", help="More settings, YAML (docs/serving.md)."),
     ] = None,
     open_: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser when it is ready.")
     ] = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Serve a team behind the OpenAI API, with a page to watch it write."""
+    """Serve a team behind the OpenAI API, with a page."""
     from taketurns.config.team_config import BUNDLED
 
     require("serving", *EXTRAS["serve"])
@@ -56,7 +59,7 @@ def serve(
 
 
 def _bundled_examples() -> tuple[str, ...]:
-    """What to ask, for people who do not know the invented world."""
+    """Example questions, for users who do not know the invented world."""
     from taketurns.pocket import TASKS
 
     return tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)

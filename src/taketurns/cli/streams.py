@@ -1,5 +1,4 @@
-"""The standard streams of a program that may have been started without them, or whose reader
-leaves."""
+"""The standard streams of a program that was started without them, or whose reader has gone."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ from taketurns.errors import UsageError
 
 
 class ClosedStream(io.TextIOBase):
-    """In place of a standard stream that was closed when the program began: reading or writing
-    raises UsageError."""
+    """Replaces a standard stream that was closed at the program's start: reading or writing raises
+    UsageError."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -22,7 +21,7 @@ class ClosedStream(io.TextIOBase):
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise UsageError(
-            f"standard {self._name} is closed; start the command with it, or name a file instead"
+            f"standard {self._name} is closed: start the command with it, or name a file instead"
         )
 
     write = read = readline = __next__ = _refuse
@@ -32,17 +31,17 @@ class ClosedStream(io.TextIOBase):
         return False
 
     def close(self) -> None:
-        """Nothing is there to be closed, and what wraps it may try."""
+        """Do nothing; a wrapper may call it."""
 
 
 def hold_streams() -> None:
-    """Make sure that there are three standard streams. The number of one that is closed would go to
-    the next file that is opened, and what a library prints would end in it."""
+    """Make sure that there are three standard streams. Otherwise the next opened file would get the
+    number of a closed stream, and a library's output would go into that file."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     if sys.stdin is None:
         sys.stdin = ClosedStream("input")
     if sys.stdout is None:
@@ -52,8 +51,8 @@ def hold_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Write out what is held back. Raises OSError where that fails; what is left then is dropped,
-    so that Python does not complain of it once more at its end."""
+    """Flush the output. Raises OSError if that fails; the rest of the output is then dropped, so
+    that Python does not report it again at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -63,7 +62,7 @@ def flush_streams() -> None:
 
 
 def drop_streams() -> None:
-    """Lead the output nowhere from here on."""
+    """Discard all further output."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)

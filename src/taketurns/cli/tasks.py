@@ -1,4 +1,4 @@
-"""`taketurns tasks`: what can be scored, and how."""
+"""`taketurns tasks`: list the tasks and the scorers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def tasks(
     json_: options.JsonOption = False,
 ) -> None:
-    """List the tasks and the scorers there are."""
+    """List the tasks and the scorers."""
     from rich.console import Console
 
     from taketurns.tasks.registry import listing
@@ -52,5 +52,5 @@ def _scorer_table() -> Table:
     for name in SCORERS:
         known = settings_of(name)
         table.add_row(name, ", ".join(f"{key}{'!' * needed}" for key, needed in known.items()))
-    table.caption = "! must be given"
+    table.caption = "! required"
     return table

@@ -1,6 +1,6 @@
-"""How answers look on a terminal: each speaker's words in its colour and behind its mark.
+"""Answers on a terminal: each speaker's patches have its colour and its mark.
 
-The marks say the same as the colours, for readers and terminals without them.
+The marks have the same meaning as the colours, for readers and terminals without colours.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FORCED = "dim italic"
 
 @dataclass(frozen=True, slots=True)
 class Speakers:
-    """How each candidate looks, by index; None is text that was forced."""
+    """The style of each candidate, by index; None is forced text."""
 
     names: tuple[str, ...]
     plain: bool = False
 
     @classmethod
     def on(cls, console: Console, names: Sequence[str]) -> Speakers:
-        """Marks that the console can write."""
+        """The speakers, with marks that the console can write."""
         return cls(tuple(names), plain=not console.encoding.lower().startswith("utf"))
 
     def name(self, speaker: int | None) -> str:
@@ -52,7 +52,7 @@ class Speakers:
         return Text("   ").join(self.label(index) for index in range(len(self.names)))
 
     def words(self, speaker: int | None, text: str, *, begins: bool = True) -> Text:
-        """Text in its speaker's colour; where a patch begins, its mark stands before the first
+        """Text in its speaker's colour; at the beginning of a patch, with the mark before the first
         word."""
         style = self.style(speaker)
         word = text.lstrip()
@@ -65,7 +65,7 @@ class Speakers:
         return Text().join(self.words(patch.speaker, patch.text) for patch in trace.patches)
 
     def decisions(self, trace: Trace) -> Text:
-        """A line a patch: who spoke and why, and what the switcher gave each candidate."""
+        """One line per patch: the speaker, the reason, and the switcher's probabilities."""
         width = max(map(len, (*self.names, "forced"))) + 2
         lines = []
         for patch in trace.patches:
@@ -80,7 +80,7 @@ class Speakers:
 
 
 class AnswerPrinter:
-    """Prints an answer as it is written; a speaker's mark stands before each of its patches."""
+    """Prints an answer while it is written, with the speaker's mark before each patch."""
 
     def __init__(self, console: Console, speakers: Speakers) -> None:
         self._console = console
@@ -89,7 +89,7 @@ class AnswerPrinter:
         self._begun = False
 
     def show(self, part: Delta | Patch) -> None:
-        """Print what is new: text of the running patch, or the rest of one that is complete."""
+        """Print new text: of the running patch, or the rest of a complete one."""
         if isinstance(part, Delta):
             self._print(part.speaker, part.text)
             self._shown += len(part.text)
@@ -105,8 +105,7 @@ class AnswerPrinter:
 
 
 def shown(text: str) -> str:
-    """Text with control characters made visible: what a model writes must not steer the
-    terminal."""
+    """Text with visible control characters, so that a model's text cannot control the terminal."""
     return "".join(_visible(character) for character in text)
 
 
@@ -118,7 +117,7 @@ def _visible(character: str) -> str:
 
 
 def gate_table(result: Mapping[str, Any]) -> Table:
-    """Shares of questions that any of n answers solves, and the paired test under them."""
+    """The shares of questions that any of n answers solves, and the paired test."""
     systems = list(result["solved"])
     table = Table(title=f"solved by any of {result['samples']} answers", box=None)
     table.add_column("task")

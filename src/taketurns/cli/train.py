@@ -1,8 +1,9 @@
-"""`taketurns train`: labels in, a switcher out; or questions in, and a better switcher out."""
+"""`taketurns train`: train a switcher on labels, or an existing one on reward."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,126 +26,146 @@ if TYPE_CHECKING:
 
 _say = options.say_as("train")
 
-POLICY_GRADIENT = "Policy gradient"
+_language_model = partial(typer.Option, rich_help_panel="A language model: --switcher lm")
+_head = partial(typer.Option, rich_help_panel="A linear head: --switcher head")
+_policy_gradient = partial(typer.Option, rich_help_panel="Reward: --method policy-gradient")
 
 
 def train(
     team: Annotated[
         str,
-        typer.Option("--team", "-t", help="The team of the labels, or whose switcher goes on."),
+        typer.Option(
+            "--team",
+            "-t",
+            help="The team of the labels, or of the switcher to train.",
+        ),
     ],
     output: options.FolderOption,
     method: Annotated[
         Literal["labels", "policy-gradient"],
-        typer.Option(help="Learn from rollouts, or go on from the team's own by whole answers."),
+        typer.Option(help="Train on labels, or train the team's switcher further on reward."),
     ] = "labels",
     labels: Annotated[
-        Path | None, typer.Option(help="Rollouts, as `taketurns rollout` writes them.")
+        Path | None, typer.Option(help="Labels, written by `taketurns rollout`.")
     ] = None,
     switcher: Annotated[
         Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
     ] = "lm",
     task: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Learn this task alone; may be repeated. Policy gradient asks these tasks "
-            "(default: those of the pocket world, for a team that was made for it)."
+        options.question_option(
+            help="A task of the labels; may be repeated (default: all). With policy-gradient, "
+            "a task to ask (default: the pocket world's, for a team that was made for "
+            "it)."
         ),
     ] = None,
     targets: Annotated[
         Literal["hard", "tied", "soft"],
-        typer.Option(help="The best candidate, evenly the best ones, or softmax of utilities."),
+        options.training_option(
+            help="The best candidate, equally all best ones, or softmax of utilities."
+        ),
     ] = "tied",
-    temperature: Annotated[float, typer.Option(help="Of soft targets.")] = 0.1,
+    temperature: Annotated[
+        float, options.training_option(help="The temperature of soft targets.")
+    ] = 0.1,
     min_margin: Annotated[
-        float, typer.Option(help="Leave out prefixes where best and worst differ by less.")
+        float,
+        options.training_option(
+            help="Leave out labels whose best and worst utilities differ by less."
+        ),
     ] = 0.1,
     validation: Annotated[
-        float, typer.Option(help="The share of queries that choose the epoch.")
+        float, options.training_option(help="The share of queries for selecting the epoch.")
     ] = 0.15,
     epochs: Annotated[
-        int | None, typer.Option(help="At most so many (default: LoRA 5, full 6, head 60).")
+        int | None,
+        options.training_option(help="Most epochs (default: LoRA 5, full 6, head 60)."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="(default: LoRA 2e-4, full 5e-4, head 3e-3).")
+        float | None,
+        options.training_option(
+            help="The learning rate (default: LoRA 2e-4, full 5e-4, head 3e-3)."
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    batch_size: Annotated[int, options.training_option(help="Examples per step.")] = 32,
     weight_decay: Annotated[
-        float | None, typer.Option(help="(default: LoRA 0, full 0.05, head 0.3).")
+        float | None,
+        options.training_option(help="The weight decay (default: LoRA 0, full 0.05, head 0.3)."),
     ] = None,
-    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the split, the order and the adapter.")] = 0,
+    patience: Annotated[
+        int,
+        options.training_option(help="Stop after this many epochs without improvement."),
+    ] = 5,
+    seed: Annotated[
+        int, options.training_option(help="The seed of the split, the order and the adapter.")
+    ] = 0,
     start: Annotated[
         str | None,
-        typer.Option(help="lm: a candidate, path or hub id to start from (default: the last)."),
+        _language_model(help="A candidate, path or hub id to start from (default: the last)."),
     ] = None,
     lora: Annotated[
         bool | None,
-        typer.Option("--lora/--full", help="lm: (default: LoRA from 20 million parameters)."),
+        _language_model(
+            "--lora/--full",
+            help="A LoRA adapter or all weights (default: LoRA from 20 million parameters).",
+        ),
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="lm: of the LoRA adapter.")] = 16,
+    rank: Annotated[int, _language_model(min=1, help="The rank of the LoRA adapter.")] = 16,
     report_to: Annotated[
-        str, typer.Option(help="lm: a tracker that transformers knows, as wandb or tensorboard.")
+        str, _language_model(help="A tracker of transformers, such as wandb or tensorboard.")
     ] = "none",
     mode: Annotated[
         Literal["speaker", "candidate"],
-        typer.Option(help="head: read whoever spoke last, or always one candidate."),
+        _head(help="Read the last speaker, or always one candidate."),
     ] = "speaker",
     reader: Annotated[
         str | None,
-        typer.Option(help="head: that candidate, or who reads an empty answer (default: last)."),
+        _head(help="That candidate, or the one that reads an empty answer (default: the last)."),
     ] = None,
     layer: Annotated[
         list[int] | None,
-        typer.Option(help="head: a layer to read, 0 the embedding, -1 the last; several times."),
+        _head(help="A layer to read, 0 the embedding, -1 the last; may be repeated."),
     ] = None,
     bias: Annotated[
         bool,
-        typer.Option("--bias/--no-bias", help="head: none with --layer -1 makes one to fold."),
+        _head(
+            "--bias/--no-bias",
+            help="With a bias; --no-bias and --layer -1 make a head for `taketurns export`.",
+        ),
     ] = True,
     data: options.DataOption = None,
     with_: options.WithOption = None,
-    steps: Annotated[
-        int, typer.Option(help="Rounds of asking and learning.", rich_help_panel=POLICY_GRADIENT)
-    ] = 60,
-    questions: Annotated[
-        int, typer.Option(help="Questions a step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 32,
-    answers: Annotated[
-        int, typer.Option(help="Answers a question and step.", rich_help_panel=POLICY_GRADIENT)
-    ] = 8,
+    steps: Annotated[int, _policy_gradient(help="Steps, each of answers and an update.")] = 60,
+    questions: Annotated[int, _policy_gradient(help="Questions per step.")] = 32,
+    answers: Annotated[int, _policy_gradient(help="Answers per question and step.")] = 8,
     kl: Annotated[
         float,
-        typer.Option(help="How hard it is held to the start.", rich_help_panel=POLICY_GRADIENT),
+        _policy_gradient(help="The weight of the KL penalty towards the start."),
     ] = 0.02,
     switch_cost: Annotated[
         float,
-        typer.Option(help="Reward lost by a change of speaker.", rich_help_panel=POLICY_GRADIENT),
+        _policy_gradient(help="The reward lost per change of speaker."),
     ] = 0.0,
     price: Annotated[
         list[str] | None,
-        typer.Option(
+        _policy_gradient(
             metavar="NAME=PRICE",
-            help="Reward lost by a token of this candidate; several times.",
-            rich_help_panel=POLICY_GRADIENT,
+            help="The reward lost per token of this candidate; may be repeated.",
         ),
     ] = None,
     checked: Annotated[
         int,
-        typer.Option(
-            help="Held-out questions a task that choose the step.", rich_help_panel=POLICY_GRADIENT
-        ),
+        _policy_gradient(help="Held-out questions per task for selecting the step."),
     ] = 20,
-    check_every: Annotated[
-        int, typer.Option(help="Steps between such checks.", rich_help_panel=POLICY_GRADIENT)
-    ] = 10,
-    world: Annotated[
-        int | None, typer.Option(min=0, help=options.WORLD_HELP, rich_help_panel=POLICY_GRADIENT)
-    ] = None,
+    check_every: Annotated[int, _policy_gradient(help="Steps between these checks.")] = 10,
+    world: options.WorldOption = None,
     json_: options.JsonOption = False,
     set_: options.SetOption = None,
 ) -> None:
-    """Learn a switcher from rollouts or from reward; the same command goes on after a stop."""
+    """Train a switcher on labels, or on the reward of whole answers.
+
+    After a stop, the same command continues.
+    """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
@@ -158,7 +179,9 @@ def train(
     with options.interruptible(_say):
         if method == "policy-gradient":
             if labels is not None:
-                raise UsageError("policy gradient learns from questions; leave out --labels")
+                raise UsageError(
+                    "--method policy-gradient learns from questions: leave out --labels"
+                )
             prices = dict(map(_priced, price or ()))
             metrics, summary = _train_on_reward(
                 config,
@@ -179,7 +202,7 @@ def train(
             )
         else:
             if labels is None:
-                raise UsageError("name the labels to learn from with --labels")
+                raise UsageError("the labels to train on are missing: give them with --labels")
             metrics, summary = _learn(
                 config,
                 labels,
@@ -205,7 +228,7 @@ def _learn(
     selection: Selection,
     training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
-    """What was measured, and the same in a sentence."""
+    """Train on labels. Returns the metrics, and a sentence about them."""
     from taketurns.training.supervised import run
 
     metrics = run.train(team, labels, output, settings, selection, training, say=_say)
@@ -221,7 +244,7 @@ def _learn(
 def _train_on_reward(
     team: TeamConfig, tasks: Sequence[Task], output: Path, config: PolicyGradientConfig
 ) -> tuple[Mapping[str, Any], str]:
-    """What was measured, and the same in a sentence."""
+    """Train on reward. Returns the metrics, and a sentence about them."""
     from taketurns.training.policy_gradient.run import train_on_reward
 
     metrics = train_on_reward(team, tasks, output, config, say=_say)

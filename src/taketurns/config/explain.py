@@ -1,4 +1,4 @@
-"""What a schema found wrong with a file, as one sentence with the file, the line and the cure."""
+"""A schema's validation error as one sentence with the file, the line and the cure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from taketurns.config.yaml_document import Place, YamlDocument
 def explain(
     document: YamlDocument, error: ValidationError, keys: Sequence[str] | None = None
 ) -> str:
-    """The first thing wrong with a file, in one sentence. `keys` are those of a flat file; None is
-    a team file."""
+    """The first error in a file, as one sentence. `keys` are the keys of a flat file; None means a
+    team file."""
     first = error.errors()[0]
     place: Place = first["loc"]
     if first["type"] == "extra_forbidden":
@@ -38,8 +38,8 @@ def explain(
 
 
 def suggest(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:
-    """Which key was meant: one of these or, `anywhere`, one of the policy's, since a setting of it
-    may be named alone."""
+    """A hint at the key that was probably meant: one of `valid` or, with `anywhere`, a key of the
+    policy, because a policy's key may be set without its section."""
     near = get_close_matches(key, valid, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r}?"
@@ -49,7 +49,7 @@ def suggest(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:
 
 
 def _number_hint(value: Any) -> str:
-    """How to write a number that YAML 1.1 takes for a word, as 1e-1."""
+    """How to write a number that YAML 1.1 reads as a string, such as 1e-1."""
     try:
         number = float(value) if isinstance(value, str) else nan
     except ValueError:
@@ -57,12 +57,12 @@ def _number_hint(value: Any) -> str:
     if not isfinite(number):
         return ""
     text = str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(number)
-    return f"; write {text if '.' in text else text.replace('e', '.0e')}"  # it asks for the dot
+    return f"; write {text if '.' in text else text.replace('e', '.0e')}"  # YAML needs the dot
 
 
 def _existing(data: Any, place: Place) -> tuple[Place, Any]:
-    """The part of a place that is in the data (a union's place ends in the name of a type), and its
-    value."""
+    """The longest part of a place that is in the data, and its value. A union's place ends in the
+    name of a type, which is not in the data."""
     for depth, part in enumerate(place):
         inside = isinstance(data, dict) and part in data
         if not inside and not (isinstance(data, list) and isinstance(part, int)):

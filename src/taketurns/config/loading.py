@@ -32,8 +32,8 @@ def load_team_config(
 ) -> TeamConfig:
     """Read a team file, or a folder with a `team.yaml`; "pocket" is the bundled team.
 
-    `overrides` change single settings by dotted path, `{"policy.patch_size": 32}`; a policy's
-    setting may be named alone. Raises ConfigError.
+    `overrides` change single settings by dotted path, `{"policy.patch_size": 32}`; a key of the
+    policy needs no prefix. Raises ConfigError.
     """
     document = YamlDocument.read(find_team_file(source), "team file")
     for key, value in (overrides or {}).items():
@@ -44,7 +44,7 @@ def load_team_config(
 
 
 def find_team_file(source: str | Path) -> Path:
-    """The file that a team is read from: `source`, or the `team.yaml` in it. Raises ConfigError."""
+    """The team file: `source`, or the `team.yaml` in it. Raises ConfigError."""
     if source == BUNDLED:
         return Path(str(files("taketurns") / "pocket" / "weights" / "team.yaml"))
     path = Path(source).expanduser()
@@ -56,8 +56,8 @@ def find_team_file(source: str | Path) -> Path:
 
 
 def load_settings(path: Path, record: type[Settings], what: str) -> Settings:
-    """A YAML file whose keys are the fields of the dataclass `record`, read as strictly as a team
-    file; `what` is how errors call it. Raises ConfigError."""
+    """Read a YAML file into the dataclass `record`, whose fields are the file's keys, as strictly
+    as a team file. Errors call the file `what`. Raises ConfigError."""
     document = YamlDocument.read(path, what)
     settings = _validated(document, schema_of(record, record.__name__), what, flat=True)
     try:
@@ -86,12 +86,12 @@ def change_policy(policy: Policy, changes: Mapping[str, object]) -> Policy:
 def _validated(
     document: YamlDocument, schema: type[BaseModel], what: str, *, flat: bool = False
 ) -> BaseModel:
-    """A file's values, checked. They go through JSON, in which strict checking takes a list for a
-    tuple."""
+    """A file's values, checked. They are passed as JSON, because strict checking of JSON accepts a
+    list where a tuple is declared."""
     try:
         raw = json.dumps(document.data, default=str if flat else None)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{document.path}: a value that a {what} cannot have: {error}") from error
+        raise ConfigError(f"{document.path}: a {what} cannot hold this value: {error}") from error
     try:
         return schema.model_validate_json(raw)
     except ValidationError as error:

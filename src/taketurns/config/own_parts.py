@@ -1,4 +1,4 @@
-"""Sections of a team file whose kind is a part of the user's own: "package.module:Name"."""
+"""Sections of a team file whose kind is a user's own part: "package.module:Name"."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SECTIONS: Mapping[str, tuple[Group, tuple[str, ...]]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class OwnPart:
-    """A section with its kind, and its other keys, which are the part's settings."""
+    """A section's kind, and its other keys as the part's settings."""
 
     kind: str
     settings: Mapping[str, Any]
 
 
 def take_own_parts(document: YamlDocument) -> dict[str, OwnPart]:
-    """Take the sections that name a part of the user's own out of a document, so that the schema,
-    which does not know their keys, sees the others."""
+    """Remove the sections that name a user's own part from a document, and return them by section
+    name. The schema does not know their keys, so it must see only the other sections."""
     parts = {}
     for section, (group, known) in _SECTIONS.items():
         entry = document.data.get(section)

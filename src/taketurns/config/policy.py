@@ -1,7 +1,7 @@
-"""How a team takes turns: every setting of the paper, with the paper's default.
+"""How a team takes turns: every setting of the paper (arXiv 2510.09913), with its default there.
 
-The default draws each speaker from the switcher's probabilities by top-p 0.7 and gives it a patch
-of 50 tokens, 512 tokens in all (arXiv 2510.09913).
+By default each speaker is drawn from the switcher's probabilities by top-p 0.7, a patch has 50
+tokens and an answer 512.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _require = ConfigError.unless
 
 Until = Literal["sentence", "uncertainty", "switcher", "random"]
 
-MOST_TOKENS = 1 << 30  # no context is as long
+MOST_TOKENS = 1 << 30  # longer than any context
 
 QUESTION = """A user wrote to an assistant:
 
@@ -35,13 +35,13 @@ declining to? Answer Yes or No."""
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A check of every patch before it is given out. A patch that fails is rejected, and the
+    """A check of every patch before it is given out. If a patch fails, it is rejected and the
     candidate with index `to` writes in its place.
 
-    An answer fails if it contains a word or phrase of `words` (in any case), if a regular
-    expression of `patterns` matches in it, or if the model `judge` (its name in the engine), asked
-    `question` with {request} and {answer} filled in, gives Yes at least the probability
-    `threshold`, of Yes and No together.
+    An answer fails in three cases: it contains a word or phrase of `words` (in any case); a regular
+    expression of `patterns` matches in it; or the model `judge` (its name in the engine) finds
+    fault. The judge is asked `question` with {request} and {answer} filled in, and finds fault if
+    its probability of Yes, relative to Yes and No together, is at least `threshold`.
     """
 
     to: int
@@ -52,20 +52,20 @@ class Guard:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(self.to >= 0, f"to must name a candidate, not {self.to}")
+        _require(self.to >= 0, f"to must be a candidate's index, 0 or more, not {self.to}")
         _require(
             bool(self.words or self.patterns or self.judge),
-            "words, patterns or a judge are what a guard goes by: give it one of them",
+            "words, patterns or judge: a guard needs at least one of these keys",
         )
-        _require(all(word.strip() for word in self.words), "words must not contain an empty one")
+        _require(all(word.strip() for word in self.words), "words must not contain an empty word")
         for pattern in self.patterns:
             try:
                 Expression(pattern)
             except re.error as error:
                 raise ConfigError(
-                    f"patterns: {pattern!r} is no regular expression: {error}"
+                    f"patterns: {pattern!r} is not a regular expression: {error}"
                 ) from error
-        _require("{answer}" in self.question, "question must contain {answer}, what is judged")
+        _require("{answer}" in self.question, "question must contain {answer}, the text to judge")
         _require(
             0 < self.threshold <= 1,
             f"threshold must be above 0 and at most 1, not {self.threshold}",
@@ -74,14 +74,14 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class PatchRule:
-    """A rule by which a patch ends, in place of a fixed size. The patch has at least `min` tokens
-    and at most `max`; only the end of the answer makes it shorter.
+    """A rule that ends a patch, in place of a fixed size. The patch has at least `min` tokens and
+    at most `max`; only the end of the answer makes it shorter.
 
-    `until` "sentence": at the end of a sentence. "uncertainty": before a token whose distribution
-    has an entropy at least `rise` nats above the mean over the patch's tokens so far. "switcher":
-    where the switcher, asked at every token, has preferred another candidate by at least `margin`
-    in probability for `dwell` tokens in a row. "random": at a length drawn uniformly, the control
-    for the other rules.
+    `until` is the place where a patch ends. "sentence": at the end of a sentence. "uncertainty":
+    before a token whose distribution has an entropy at least `rise` nats above the mean over the
+    patch's tokens so far. "switcher": when the switcher, asked at every token, has preferred
+    another candidate by at least `margin` in probability for `dwell` tokens in a row. "random": at
+    a length drawn uniformly, as a control for the other rules.
     """
 
     until: Until
@@ -95,9 +95,11 @@ class PatchRule:
         _require(self.min >= 1, f"patch.min must be at least 1, not {self.min}")
         _require(
             self.max >= self.min,
-            f"patch.max must be at least min, which is {self.min}, not {self.max}",
+            f"patch.max must be at least patch.min, which is {self.min}, not {self.max}",
         )
-        _require(self.max <= MOST_TOKENS, f"patch.max must be at most {MOST_TOKENS} tokens")
+        _require(
+            self.max <= MOST_TOKENS, f"patch.max must be at most {MOST_TOKENS}, not {self.max}"
+        )
         _require(0 < self.rise < float("inf"), f"patch.rise must be above 0 nats, not {self.rise}")
         _require(
             0 <= self.margin < 1, f"patch.margin must be 0 or more and below 1, not {self.margin}"
@@ -111,20 +113,21 @@ class PatchRule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of one answer. Lengths are in tokens, `opening` and `closing` are candidate
+    """The rules of one answer. Lengths are in tokens; `opening` and `closing` are candidate
     indices.
 
-    `top_p` is over speakers (1 draws from the switcher's whole distribution, `greedy_switcher`
-    takes the most probable one); `temperature` and `speaker_top_p` are the speakers' own,
-    temperature 0 makes them greedy. The closing speaker writes the last patch that the budget
-    allows; with `closing_on_end` it also gets one patch when another speaker ends the answer, that
-    end removed. `closing_cue` is text put before the closing patch; it is recorded as forced.
+    `top_p` applies to the draw of the speaker: 1 draws from the switcher's whole distribution, and
+    `greedy_switcher` takes the most probable candidate. `temperature` and `speaker_top_p` apply to
+    the tokens that a speaker writes; temperature 0 is greedy. The closing speaker writes the last
+    patch that the budget allows. With `closing_on_end` it also writes one patch after another
+    speaker ends the answer, and that end is removed. `closing_cue` is text put before the closing
+    patch; it is recorded as forced.
 
     `max_share` has pairs of a candidate and the largest share, 0 to 1, of an answer's tokens that
-    it may write: it is not drawn where its longest possible patch would exceed that share. `guard`
-    checks each patch before it is given out. `patch` lets patches end by a rule instead of at
-    `patch_size` tokens; a closing patch is as long as it may be. `format` is what the whole answer
-    must be; each speaker is held to it, in its own tokens. `sampling` is what else shapes the
+    it may write: the candidate is not drawn if its longest possible patch would exceed that share.
+    `guard` checks each patch before it is given out. `patch` ends patches by a rule instead of at
+    `patch_size` tokens; no rule ends a closing patch. `format` is what the whole answer must be;
+    it constrains each speaker in its own tokens. `sampling` is what else shapes the
     speakers' distributions, None where nothing does.
     """
 
@@ -152,7 +155,7 @@ class Policy:
             object.__setattr__(self, "sampling", canonical(self.sampling))
         for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):
             _require(tokens >= 1, f"{name} must be at least 1, not {tokens}")
-            _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS} tokens")
+            _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS}, not {tokens}")
         _require(0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}")
         _require(
             0 < self.speaker_top_p <= 1,
@@ -165,13 +168,16 @@ class Policy:
         _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
         _require(all(self.stop), "stop must not contain an empty string")
         for name, index in (("opening", self.opening), ("closing", self.closing)):
-            _require(index is None or index >= 0, f"{name} must name a candidate, not {index}")
+            _require(
+                index is None or index >= 0,
+                f"{name} must be a candidate's index, 0 or more, not {index}",
+            )
         for name in ("closing_cue", "closing_on_end"):
             _require(
                 not getattr(self, name) or self.closing is not None,
-                f"{name} needs a closing speaker",
+                f"{name} needs a closing speaker: set closing, or remove {name}",
             )
-        _require(self.closing_cue != "", "closing_cue must be some text, or null for none")
+        _require(self.closing_cue != "", "closing_cue must not be empty: write a text, or null")
         named = {"opening": self.opening, "closing": self.closing}
         named["guard.to"] = None if self.guard is None else self.guard.to
         for index, share in self.max_share:
@@ -179,8 +185,8 @@ class Policy:
             for name, other in named.items():
                 _require(
                     index != other,
-                    f"max_share is for those whom the switcher chooses, and {name} names one of "
-                    "them",
+                    f"max_share and {name} both name candidate {index}: max_share limits only "
+                    "candidates that no rule selects; remove one of the two",
                 )
 
     def check_pool(self, candidates: int) -> None:
@@ -191,12 +197,12 @@ class Policy:
         for rule, index in named:
             _require(
                 index is None or index < candidates,
-                f"{rule} names candidate {index}, and the {candidates} candidates are numbered "
+                f"{rule} names candidate {index}, but the {candidates} candidates are numbered "
                 f"from 0 to {candidates - 1}",
             )
 
     def without_rules(self) -> Policy:
-        """The same without speakers set by a rule, caps and guard: the switcher alone decides."""
+        """The same policy without opening, closing, caps and guard: the switcher alone decides."""
         return replace(
             self,
             opening=None,
@@ -209,8 +215,8 @@ class Policy:
 
     @property
     def unfollowed(self) -> Policy:
-        """The same for a switcher that cannot be asked at every token: where `patch` asks it, patch
-        lengths are random instead."""
+        """The same policy for a switcher that cannot be asked at every token: if `patch` asks it,
+        patch lengths are random instead."""
         if self.patch is None or self.patch.until != "switcher":
             return self
         return replace(self, patch=replace(self.patch, until="random"))

@@ -1,4 +1,4 @@
-"""From a checked team file to records: names become indices, relative paths absolute ones."""
+"""From a checked team file to records: names become indices, relative paths become absolute."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _ENGINE_LIMITS = {
 }
 _ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
 _LONGEST_TIME = 10**7  # seconds, some four months
-_KEY_OF_KIND = (  # a key of a switcher, how errors call it, and the kind that has it
-    ("model", "a model", "lm"),
-    ("sequence", "a sequence", "fixed"),
-    ("path", "a path", "head"),
-    ("tokens", "tokens", "folded"),
-    ("reader", "a reader", "folded"),
+_KEY_OF_KIND = (  # a key of a switcher, and the kind that has it
+    ("model", "lm"),
+    ("sequence", "fixed"),
+    ("path", "head"),
+    ("tokens", "folded"),
+    ("reader", "folded"),
 )
 
 
 @dataclass(frozen=True)
 class TeamResolver:
-    """Makes the records of a file that is valid by the schema, and refuses what no schema sees."""
+    """Makes the records of a file that its schema accepts; refuses what a schema cannot check."""
 
     document: YamlDocument
     team: Any
@@ -55,14 +55,19 @@ class TeamResolver:
     def resolve(self) -> TeamConfig:
         """The team. Raises ConfigError."""
         if len(self.team.candidates) < 2:
-            self._refuse("a team needs at least two candidates", "candidates")
+            self._refuse(
+                f"a team needs at least two candidates, not {len(self.team.candidates)}",
+                "candidates",
+            )
         if len(self.team.candidates) > MOST_CANDIDATES:
             self._refuse(
                 f"a team has at most {MOST_CANDIDATES} candidates, not {len(self.team.candidates)}",
                 "candidates",
             )
         if repeated := [name for name in self._names if self._names.count(name) > 1]:
-            self._refuse(f"two candidates are named {repeated[0]!r}", "candidates")
+            self._refuse(
+                f"two candidates are named {repeated[0]!r}: rename one of them", "candidates"
+            )
         if unnamed := [i for i, name in enumerate(self._names) if not name.strip()]:
             self._refuse("a candidate's name must not be empty", "candidates", unnamed[0], "name")
         candidates = tuple(
@@ -91,9 +96,15 @@ class TeamResolver:
         if (part := self.parts.get("switcher")) is not None:
             return SwitcherConfig(kind=part.kind, settings=part.settings)
         entry = self.team.switcher
-        for key, name, kind in _KEY_OF_KIND:
+        for key, kind in _KEY_OF_KIND:
             if (entry.kind == kind) != (getattr(entry, key) not in (None, (), {})):
-                self._refuse(f'a switcher has {name} exactly when its kind is "{kind}"', "switcher")
+                self._refuse(
+                    f'a switcher of kind "{kind}" needs the key {key}'
+                    if entry.kind == kind
+                    else f'{key} is a key of kind "{kind}", but this switcher has the kind '
+                    f'"{entry.kind}": remove {key}, or change the kind',
+                    "switcher",
+                )
         if entry.tokens and sorted(entry.tokens) != sorted(self._names):
             known = ", ".join(self._names)
             self._refuse(f"tokens must name every candidate: {known}", "switcher", "tokens")
@@ -101,12 +112,16 @@ class TeamResolver:
             len(set(entry.tokens.values())) < len(entry.tokens)
             or min(entry.tokens.values(), default=0) < 0
         ):
-            self._refuse("tokens must be token ids, each another", "switcher", "tokens")
+            self._refuse("tokens must be different token ids, each 0 or more", "switcher", "tokens")
         if entry.candidates and entry.kind != "lm":
-            self._refuse('a switcher has candidates only when its kind is "lm"', "switcher")
+            self._refuse(
+                'candidates is a key of kind "lm", but this switcher has the kind '
+                f'"{entry.kind}": remove candidates, or change the kind',
+                "switcher",
+            )
         if entry.candidates and sorted(entry.candidates) != sorted(self._names):
             self._refuse(
-                "candidates must name every candidate, in the order of the switcher's numbers: "
+                "candidates must name each candidate once, in the order of the switcher's numbers: "
                 + ", ".join(self._names),
                 "switcher",
                 "candidates",
@@ -140,7 +155,12 @@ class TeamResolver:
             for who, share in settings["max_share"].items()
         )
         if len(settings["max_share"]) == len(self._names):
-            self._refuse("somebody must be free to write any share", "policy", "max_share")
+            self._refuse(
+                f"max_share caps all {len(self._names)} candidates: leave out at least one of "
+                "them, so that it can always write",
+                "policy",
+                "max_share",
+            )
         settings["guard"] = self._guard(judge)
         if settings["patch"] is not None:
             with self._located("policy", "patch"):
@@ -168,13 +188,18 @@ class TeamResolver:
             )
 
     def _judge(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """The model that a guard asks: one of its own, or a candidate. In this process that has a
-        name of its own too, so that its caches as a judge and as a speaker are kept apart."""
+        """The model that a guard asks: the guard's own model, or a candidate. In this process a
+        candidate gets a second name as the judge, so that its caches as a judge and as a speaker
+        are kept apart."""
         entry = self.team.guard
         if entry is None or (entry.judge is None and entry.model is None):
             return None
         if entry.judge is not None and entry.model is not None:
-            self._refuse("a guard has a judge among the candidates or a model, not both", "guard")
+            self._refuse(
+                "a guard has the key judge (a candidate) or model (another model), not both: "
+                "remove one of them",
+                "guard",
+            )
         if entry.model is not None:
             return Candidate(JUDGE, self._spec(entry, "guard"), self._endpoint(entry, "guard"))
         chosen = candidates[self._index(entry.judge, "guard", "judge")]
@@ -188,7 +213,12 @@ class TeamResolver:
         for key in foreign:
             if getattr(entry, key) != type(entry).model_fields[key].default:
                 other = "local" if entry.kind == "http" else "http"
-                self._refuse(f'{key} is for an engine of kind "{other}"', "engine", key)
+                self._refuse(
+                    f'{key} is a key of kind "{other}", but this engine has the kind '
+                    f'"{entry.kind}": remove {key}, or change the kind',
+                    "engine",
+                    key,
+                )
         for key, (least, most) in _ENGINE_LIMITS.items():
             value = getattr(entry, key)
             if value is not None and not least <= value <= most:
@@ -197,7 +227,10 @@ class TeamResolver:
         for key in ("timeout", "token_timeout"):
             if not 0 < getattr(entry, key) <= _LONGEST_TIME:
                 self._refuse(
-                    f"{key} must be more than 0 seconds and at most {_LONGEST_TIME}", "engine", key
+                    f"{key} must be more than 0 seconds and at most {_LONGEST_TIME}, not "
+                    f"{getattr(entry, key)}",
+                    "engine",
+                    key,
                 )
         with self._located("engine"):
             memory = None if entry.memory is None else parse_bytes(entry.memory)
@@ -207,7 +240,7 @@ class TeamResolver:
         return EngineConfig(**settings, memory_bytes=memory)
 
     def _endpoint(self, entry: Any, *path: str | int) -> Endpoint | None:
-        """Where a model is served: its own `urls`, or else the engine's."""
+        """Where a model is served: its own `urls` if it has them, else the engine's."""
         engine = self.team.engine
         set_keys = [key for key in ENDPOINT if getattr(entry, key)]
         if engine.kind != "http":
@@ -216,16 +249,21 @@ class TeamResolver:
             return None
         if entry.model is None:
             if set_keys:
-                self._refuse(f"{set_keys[0]} needs a model", *path, set_keys[0])
+                self._refuse(
+                    f"{set_keys[0]} needs the key model beside it, or remove {set_keys[0]}",
+                    *path,
+                    set_keys[0],
+                )
             return None
         where: Place = (*path, "urls") if entry.urls else ("engine", "urls")
         urls = tuple(self._url(url, where) for url in entry.urls or engine.urls)
         if not urls:
             self._refuse(
-                "which servers? Give it urls, or give the engine urls for all models", *path
+                "no server for this model: give it urls, or give the engine urls for all models",
+                *path,
             )
-        if len(set(urls)) < len(urls):
-            self._refuse("the same server is listed twice", *where)
+        if repeated := [url for url in urls if urls.count(url) > 1]:
+            self._refuse(f"the server {repeated[0]} is listed twice: remove one entry", *where)
         variable = entry.api_key_env or engine.api_key_env
         if variable and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             here = path if entry.api_key_env else ("engine",)
@@ -257,7 +295,7 @@ class TeamResolver:
         return who
 
     def _spec(self, entry: Any, *path: str | int) -> ModelSpec:
-        """A model's settings with its paths made absolute. Hub ids are left alone."""
+        """A model's settings with absolute paths. Hub ids stay as they are."""
         settings: dict[str, Any] = {
             item.name: getattr(entry, item.name, None) for item in dataclasses.fields(ModelSpec)
         }
@@ -273,15 +311,18 @@ class TeamResolver:
         return ModelSpec(**settings)
 
     def _check_gguf(self, settings: Mapping[str, Any], *path: str | int) -> None:
-        """A GGUF file is in the model's folder, and says itself in how many bits it is."""
+        """Refuse a GGUF file that is not in the model's folder, and settings for its precision: the
+        file determines that."""
         folder, name = Path(settings["model"] or ""), settings["gguf_file"]
         if settings["model"] is None:
-            self._refuse("gguf_file needs a model: the folder or the hub id with it", *path)
+            self._refuse(
+                "gguf_file needs the key model, the folder or hub id that holds the file", *path
+            )
         if folder.is_dir() and not (folder / name).is_file():
             self._refuse(gguf.missing_file(name, folder), *path, "gguf_file")
         if settings["quantization_config"] is not None:
             self._refuse(
-                "a model in a GGUF file takes no quantization_config: it is quantised already",
+                "a GGUF file is quantised already: remove quantization_config",
                 *path,
                 "quantization_config",
             )
@@ -290,15 +331,18 @@ class TeamResolver:
         place = self._path(name)
         if place.suffix == ".gguf" and place.is_file():
             self._refuse(
-                f"{path[-1]} is the folder or hub id that a GGUF file is in, and gguf_file its "
-                f"name: write model: {Path(name).parent} and gguf_file: {place.name}",
+                f"{path[-1]} must be the folder or hub id of a GGUF file, and gguf_file the "
+                f"file's name: write model: {Path(name).parent} and gguf_file: {place.name}",
                 *path,
             )
         if place.exists():
             return str(place)
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
             what = "head" if path[-1] == "path" else "model"
-            self._refuse(f"there is no {what} at {place}", *path)
+            self._refuse(
+                f"there is no {what} at {place}: {path[-1]} is a hub id or relative to this file",
+                *path,
+            )
         return name
 
     def _read(self, name: str, *path: str | int) -> str:
@@ -312,7 +356,7 @@ class TeamResolver:
 
     @contextmanager
     def _located(self, *section: str) -> Iterator[None]:
-        """Put the file and the line before a record's error, which begins with the key."""
+        """Put the file and the line in front of a record's error, which begins with the key."""
         try:
             yield
         except ConfigError as error:

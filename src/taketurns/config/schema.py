@@ -1,5 +1,4 @@
-"""The keys of a team file, taken from the records, so that a record and its keys cannot drift
-apart."""
+"""The keys of a team file, made from the fields of the records, so that the two always agree."""
 
 from __future__ import annotations
 
@@ -107,7 +106,7 @@ _SECTIONS = {
 
 
 def keys_in(place: Sequence[str | int]) -> list[str]:
-    """The keys that a team file may have at a place."""
+    """The keys that a team file may have at a place: a section's name, or () for the top."""
     schema = _SECTIONS[str(place[0])] if place else TeamSchema
     if len(place) == 2 and place[0] == "policy":
         schema = {"patch": PatchSchema, "sampling": SamplingSchema}.get(str(place[1]), schema)

@@ -1,4 +1,4 @@
-"""Single settings as a person writes them: `KEY=VALUE` of `--set`, and an amount of memory."""
+"""Single settings as users write them: `KEY=VALUE` of `--set`, and an amount of memory."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def parse_bytes(text: str | int) -> int:
 
 
 def shortened(value: object) -> str:
-    """A value as JSON, cut where it is longer than a sentence can hold."""
+    """A value as JSON, cut to a length that fits a sentence."""
     text = json.dumps(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

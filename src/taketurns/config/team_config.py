@@ -1,4 +1,4 @@
-"""What a team file comes to: which checkpoints take turns, who decides, by which rules, on what."""
+"""The records of a team file: candidates, switcher, policy and engine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ JUDGE = "(judge)"
 
 @dataclass(frozen=True, slots=True)
 class SwitcherConfig:
-    """What decides who writes.
+    """The switcher's kind and settings.
 
-    "lm": `spec` is its model, `endpoint` where it is served, and `candidates` the names in the
-    order of its digits, empty for the team's order. "fixed": `sequence` are the indices that it
-    cycles through. "head": `path` is a folder or a hub id. "folded": `tokens` are the ids that
-    stand for the candidates, in their order, and `reader` is the index of the candidate that
-    decides before the first patch. Any other kind is a switcher of the user's own
-    (`utils/parts.py`), made with `settings`.
+    "lm": `spec` is its model, `endpoint` is where that is served, and `candidates` are the names in
+    the order of its digits, empty for the team's order. "fixed": `sequence` has the indices that it
+    cycles through. "head": `path` is a folder or a hub id. "folded": `tokens` has one token id per
+    candidate, in the candidates' order, and `reader` is the index of the candidate that decides
+    before the first patch. Any other kind is a user's own switcher (`utils/parts.py`), made with
+    `settings`.
     """
 
     kind: SwitcherKind | str = "random"
@@ -42,14 +42,14 @@ class SwitcherConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What runs the models.
+    """The engine's kind and settings.
 
-    "local": `deterministic` None is on for float32 on a CPU and off elsewhere; `memory_bytes`
-    bounds the KV caches and `threads` what one operation uses on a CPU; None leaves both to the
-    engine. "http": `concurrency` bounds the requests under way at a replica, `timeout` the seconds
-    of one request (all attempts together have twice as many), `token_timeout` the seconds between
-    two tokens of a stream, and `retries` how often a request is repeated. Any other kind is an
-    engine of the user's own (`utils/parts.py`), made with the models and `settings`.
+    "local": `deterministic` None means on for float32 on a CPU and off elsewhere. `memory_bytes`
+    limits the KV caches, and `threads` the threads of one operation on a CPU; for both, None lets
+    the engine choose. "http": `concurrency` limits the concurrent requests at a replica, `timeout`
+    the seconds of one request (all attempts together have twice as many), `token_timeout` the
+    seconds between two tokens of a stream, and `retries` the repetitions of a request. Any other
+    kind is a user's own engine (`utils/parts.py`), made with the models and `settings`.
     """
 
     kind: EngineKind | str = "local"

@@ -23,7 +23,7 @@ def team_yaml(
     team: TeamConfig, switcher: dict[str, Any], folder: Path, command: str = "train"
 ) -> str:
     """The text of `folder/team.yaml`, which `command` writes. Paths near the folder are relative to
-    it, so that both may be moved together; other paths are absolute."""
+    it, so that the files can be moved together; other paths are absolute."""
     names = [candidate.name for candidate in team.candidates]
     policy = _changed(team.policy)
     for key in ("opening", "closing"):

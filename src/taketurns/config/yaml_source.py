@@ -1,8 +1,7 @@
 """YAML files as plain data, within limits.
 
-A few lines of YAML can stand for more values than any memory holds, because an alias of a list may
-be an entry of another list that has aliases too. So the values are counted on the nodes of the
-file, each of which is visited once, before any value is constructed.
+Nested aliases let a few lines of YAML expand to more values than any memory holds. So the values
+are counted before any of them is constructed, on the nodes of the file, each visited once.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ import yaml
 
 from taketurns.errors import ConfigError
 
-MOST_BYTES = 1 << 20  # of a file; a reader in Python takes some seconds for these
-MOST_VALUES = 100_000  # with every alias filled in
-MOST_DEPTH = 64  # of lists and mappings in each other
+MOST_BYTES = 1 << 20  # of a file; the Python parser needs some seconds for these
+MOST_VALUES = 100_000  # with every alias expanded
+MOST_DEPTH = 64  # of nested lists and mappings
 
 
 class TooLargeError(yaml.YAMLError):
-    """The file stands for more values than are read."""
+    """The file is longer, or expands to more values, than the limits allow."""
 
 
 def read_node(path: Path, what: str) -> yaml.Node | None:
-    """The root node of a YAML file, None for an empty one; `what` is the kind of file, for errors.
-    Raises ConfigError, with the line where there is one."""
+    """The root node of a YAML file, None for an empty one. Errors call the file `what`. Raises
+    ConfigError, with the line if it is known."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -35,7 +34,7 @@ def read_node(path: Path, what: str) -> yaml.Node | None:
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: a {what} is UTF-8 text, this is not") from error
+        raise ConfigError(f"{path}: this {what} is not UTF-8 text; save it as UTF-8") from error
     except TooLargeError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -43,7 +42,7 @@ def read_node(path: Path, what: str) -> yaml.Node | None:
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The root node of a YAML document. Raises yaml.YAMLError, TooLargeError among them, and
+    """The root node of a YAML document. Raises yaml.YAMLError, which includes TooLargeError, and
     RecursionError."""
     if len(text) > MOST_BYTES:
         raise TooLargeError(_too_long())
@@ -54,12 +53,12 @@ def compose(text: str) -> yaml.Node | None:
 
 
 def construct(node: yaml.Node | None) -> Any:
-    """The plain data that nodes stand for. Raises yaml.YAMLError and ValueError."""
+    """The plain data of a tree of nodes. Raises yaml.YAMLError and ValueError."""
     return None if node is None else yaml.SafeLoader("").construct_document(node)
 
 
 def invalid(path: Path, error: Exception) -> ConfigError:
-    """A YAML reader's error as one sentence."""
+    """A YAML parser's error as one sentence."""
     if isinstance(error, RecursionError):
         return ConfigError(f"{path}: not valid YAML: nested too deeply")
     if isinstance(error, yaml.MarkedYAMLError):
@@ -69,17 +68,17 @@ def invalid(path: Path, error: Exception) -> ConfigError:
 
 
 def _too_long() -> str:
-    return f"this is longer than {MOST_BYTES:,} bytes, the most that is read"
+    return f"this is longer than the limit of {MOST_BYTES:,} bytes: write less"
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """How many values a node stands for and how deeply they are nested. `known` has the sizes of
-    visited nodes, None for a node that is being visited."""
+    """The number of values that a node expands to, and their depth of nesting. `known` has the
+    sizes of visited nodes, None for a node that is being visited."""
     if id(node) in known:
         size = known[id(node)]
         if size is None:
             line = node.start_mark.line + 1
-            raise TooLargeError(f"line {line}: an alias must not stand inside its own anchor")
+            raise TooLargeError(f"line {line}: an alias must not be inside its own anchor")
         return size
     known[id(node)] = None
     values, depth = 1, 0
@@ -92,9 +91,9 @@ def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple
             values, depth = values + more, max(depth, deeper + 1)
     if values > MOST_VALUES:
         raise TooLargeError(
-            f"this stands for more than {MOST_VALUES:,} values, its aliases filled in: write less"
+            f"this has more than {MOST_VALUES:,} values with its aliases expanded: write fewer"
         )
     if depth > MOST_DEPTH:
-        raise TooLargeError(f"this is nested more than {MOST_DEPTH} deep: write it flatter")
+        raise TooLargeError(f"this is nested more than {MOST_DEPTH} levels deep: nest it less")
     known[id(node)] = values, depth
     return values, depth

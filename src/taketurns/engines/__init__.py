@@ -1,1 +1,1 @@
-"""What runs the models: the protocol, and the engines that keep it."""
+"""Engines run the models: the protocol, and its implementations."""

@@ -11,8 +11,8 @@ from taketurns.utils.parts import make_part, require_methods
 
 
 def make_engine(models: Sequence[Candidate], settings: EngineConfig) -> Engine:
-    """An engine for these models; nothing is loaded or connected yet. Raises UsageError for one of
-    the user's own that cannot be made."""
+    """An engine for these models; nothing is loaded or connected yet. Raises UsageError if a user's
+    own engine cannot be made."""
     if settings.kind == "http":
         from taketurns.engines.http.engine import HttpEngine
 

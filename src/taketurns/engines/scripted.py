@@ -1,12 +1,12 @@
-"""A fake engine for tests and examples: models that say what a script tells them.
+"""A fake engine for tests and examples: models that write what a script gives.
 
     engine = ScriptedEngine(
         {"pretrained": ["The sky "], "aligned": lambda prompt, sampling: "is blue."},
         scores={"switcher": [0.2, 0.8]},
     )
 
-It keeps the whole contract of an engine: token ids, patch lengths, stop strings, streaming, scores
-and forks. Its tokenizer writes a byte a token, so characters beyond ASCII are spread over several.
+It implements the whole engine protocol: token ids, patch lengths, stop strings, streaming, scores
+and forks. Its tokenizer has one token per byte, so a character beyond ASCII has several tokens.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ScriptedScores = Callable[[str, Sequence[int]], Sequence[float]] | Sequence[floa
 
 @dataclass(frozen=True, slots=True)
 class ScriptedCall:
-    """One request to a scripted model; `text` is its prompt as text, special tokens left out."""
+    """One request to a scripted model; `text` is its prompt as text, without special tokens."""
 
     kind: Literal["generate", "score"]
     model: str
@@ -50,18 +50,18 @@ class ScriptedCall:
 
 class ScriptedEngine:
     """Models by name, each with a script: the replies of its turns in an answer, or a function of
-    the prompt's text and the sampling. After the last reply a model says nothing more.
+    the prompt's text and the sampling. After its last reply a model writes nothing.
 
-    A reply with fewer tokens than its turn allows ends the answer; a longer one is cut there.
-    `scores` are probabilities, one a choice, given outright or as a function of the prompt's text
-    and the choices; `suppressed_token_ids` are those of all models. `entropies` (in nats, of the
-    next token) and `states` (numbers, the same in every layer) are functions of the prompt's text
-    and what was written after it; a model without entropies is sure of everything, one without
-    states has none. `failures` are raised at the calls of those numbers, from 0; `delay` is seconds
-    a token. `calls` lists what was asked. NaN and infinity fail a call, as they do in any engine;
-    `nan` in place of a reply's token does too. A reply is certain, so of the sampling options only
-    those count that say which tokens end an answer, and when: an end token in a reply that may not
-    be written yet is left out."""
+    A reply with fewer tokens than its turn allows ends the answer; a longer one is cut. `scores`
+    are probabilities, one per choice, as a sequence or as a function of the prompt's text and the
+    choices. `suppressed_token_ids` apply to all models. `entropies` (of the next token, in nats)
+    and `states` (numbers, the same in every layer) are functions of the prompt's text with the text
+    written after it. A model without entropies has entropy 0; one without states has no capability
+    "hidden". `failures` maps the number of a call, from 0, to the error that it raises. `delay` is
+    in seconds per token. `calls` lists all requests. NaN and infinity fail a call, as in any
+    engine; so does `nan` in place of a reply's token. A reply is certain, so the only sampling
+    options with an effect are those about end tokens: an end token that may not be written yet is
+    left out."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ScriptedEngine:
     async def info(self, model: str) -> ModelInfo:
         if model not in self._scripts and model not in self._scores:
             known = ", ".join({**self._scripts, **self._scores})
-            raise ConfigError(f"no model named {model!r}; there are {known}")
+            raise ConfigError(f"there is no model {model!r}; the models are {known}")
         codec = scripted_codec()
         return ModelInfo(
             name=model,
@@ -133,7 +133,7 @@ class ScriptedEngine:
 
 @dataclass
 class ScriptedSession:
-    """One answer; `turns` counts the replies each model has given in it."""
+    """One answer; `turns` counts each model's replies in it."""
 
     engine: ScriptedEngine
     seed: int
@@ -161,7 +161,7 @@ class ScriptedSession:
                 cut = True
                 break
             if isinstance(token, float):
-                raise NotANumberError(f"{model} gave {token} for the next token")
+                raise NotANumberError(f"{model} gave {token} as the next token")
             own = token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids
             early = len(written) < options.min_tokens
             if own or token in options.stop_token_ids:
@@ -204,12 +204,12 @@ class ScriptedSession:
     def _shown(
         self, model: str, text: str, written: Sequence[int], criterion: StoppingCriterion
     ) -> tuple[float | None, Tensor | None]:
-        """What the criterion asks to see before the next token."""
+        """The entropy and the states that the criterion needs before the next token."""
         text += scripted_codec().decode(written)
         entropy_of = self.engine._entropies.get(model)
         entropy = 0.0 if entropy_of is None else entropy_of(text)
         if not isfinite(entropy):
-            raise NotANumberError(f"{model} gave {entropy} for an entropy")
+            raise NotANumberError(f"{model} gave {entropy} as an entropy")
         return (
             entropy if criterion.entropy else None,
             self._state(model, text, criterion.layers) if criterion.layers and written else None,
@@ -220,7 +220,7 @@ class ScriptedSession:
 
         state = list(self.engine._states[model](text))
         if not all(map(isfinite, state)):
-            raise NotANumberError(f"{model} gave NaN or infinity for its hidden states")
+            raise NotANumberError(f"{model} gave NaN or infinity in its hidden states")
         return torch.tensor([state] * len(layers), dtype=torch.float32)
 
     @asynccontextmanager
@@ -242,10 +242,10 @@ class ScriptedSession:
     def _weigh(self, model: str, text: str, choices: Sequence[int]) -> list[float]:
         scores = self.engine._scores.get(model)
         if scores is None:
-            raise ConfigError(f"the script has no scores for {model!r}")
+            raise ConfigError(f"there are no scores for {model!r}: give them in `scores`")
         probabilities = scores(text, choices) if callable(scores) else scores
         if wrong := [p for p in probabilities if not 0 <= p < inf]:
-            raise NotANumberError(f"{model} gave {wrong[0]} for a probability")
+            raise NotANumberError(f"{model} gave {wrong[0]} as a probability")
         return [log(p) if p > 0 else -inf for _, p in zip(choices, probabilities, strict=True)]
 
     def _reply(self, model: str, text: str, sampling: Sampling) -> ScriptedReply:
@@ -258,7 +258,7 @@ class ScriptedSession:
 
 
 def _certain(token: int, logprobs: int | None) -> Token:
-    """A token that could not have been another."""
+    """A token with the probability 1."""
     if logprobs is None:
         return Token(token)
     return Token(token, logprob=0.0, top=((token, 0.0),) if logprobs else ())
@@ -266,7 +266,7 @@ def _certain(token: int, logprobs: int | None) -> Token:
 
 @cache
 def scripted_codec() -> TextCodec:
-    """The scripted models' tokenizer: a token a byte, and `<|end|>` to end an answer."""
+    """The scripted models' tokenizer: one token per byte, and `<|end|>` as the end token."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Engines that stand before another engine: they watch its calls, or open what is called anew."""
+"""Engines that wrap another engine: they observe its calls, or open a new session for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EngineWrapper(ABC):
 
     @abstractmethod
     def wrap(self, session: Session, seed: int) -> Session:
-        """What is handed out for `session`, which was opened with `seed`."""
+        """The session to give out for `session`, which was opened with `seed`."""
 
     async def info(self, model: str) -> ModelInfo:
         return await self._inner.info(model)
@@ -45,24 +45,24 @@ class EngineWrapper(ABC):
 
 
 class SessionWrapper(ABC):
-    """The session `inner`, with all that its engine can do: the capabilities of a model say what
-    that is. A subclass changes which session a call goes to (`calling`) or looks on (`before_look`,
-    `after_write`)."""
+    """The session `inner` with every call of any engine; a model's capabilities say which of them
+    work. A subclass changes the session that a call goes to (`calling`) or observes the calls
+    (`before_look`, `after_write`)."""
 
     def __init__(self, inner: Session) -> None:
         self._inner = inner
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[Any]:
-        """The session that one call goes to."""
+        """Yields the session that one call goes to."""
         yield self._inner
 
     def before_look(self, model: str, prompt: Prompt) -> None:
-        """A model is about to read a prompt, and to write nothing."""
+        """Called before a model reads a prompt without writing."""
         return
 
     def after_write(self, model: str, prompt: Prompt, completion: Completion) -> None:
-        """A model has continued a prompt, alone or together with others."""
+        """Called after a model has continued a prompt, alone or together with others."""
         return
 
     @abstractmethod

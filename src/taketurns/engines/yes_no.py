@@ -1,5 +1,5 @@
-"""A model's answer to a question of yes or no, read from its next-token probabilities: no text is
-sampled, so the same question always gets the same answer."""
+"""A model's answer to a yes-or-no question, from its next-token probabilities. No text is sampled,
+so the same question always gets the same answer."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ YES, NO = ("Yes", " Yes", "yes", " yes"), ("No", " No", "no", " no")
 
 @dataclass(frozen=True, slots=True)
 class YesNo:
-    """The tokens that Yes and No begin with in one model's vocabulary."""
+    """The first tokens of Yes and No in one model's vocabulary."""
 
     yes: tuple[int, ...]
     no: tuple[int, ...]
 
     @classmethod
     def of(cls, info: ModelInfo) -> YesNo:
-        """Raises ConfigError for a model whose tokens for both are the same."""
+        """The tokens of a model. Raises ConfigError if Yes and No begin with the same tokens."""
         yes, no = (_first_tokens(info, words) for words in (YES, NO))
-        yes, no = yes - no, no - yes  # a token of the space before both says nothing
+        yes, no = yes - no, no - yes  # a common first token, as of a space, does not distinguish
         if not yes or not no:
-            raise ConfigError(f"the judge {info.name} has no tokens that tell Yes from No")
+            raise ConfigError(
+                f"the judge {info.name} begins Yes and No with the same tokens, so it cannot "
+                "judge: use another model"
+            )
         return cls(tuple(sorted(yes)), tuple(sorted(no)))
 
     @property
     def choices(self) -> list[int]:
-        """The tokens to be scored."""
+        """The tokens to score."""
         return [*self.yes, *self.no]
 
     def share(self, logprobs: Sequence[float]) -> float | None:
-        """The probability of Yes among the two, from the natural-log probabilities of `choices`;
-        None where neither is possible. Raises NotANumberError for one that is no number."""
+        """The probability of Yes relative to both, from the natural-log probabilities of `choices`;
+        None if both have probability 0. Raises NotANumberError for an invalid log-probability."""
         check_logprobs(logprobs, "the judge")
         top = max(logprobs)
         if top == -inf:

@@ -21,7 +21,7 @@ from taketurns.evaluation.methods.base import answers_of
 from taketurns.evaluation.methods.metering import MeteredEngine
 from taketurns.evaluation.statistics import RESAMPLES, SeedScores, average, share
 from taketurns.evaluation.stopwatch import Stopwatch
-from taketurns.evaluation.store import whole_records
+from taketurns.evaluation.store import TEAM_INPUTS, whole_records
 from taketurns.generation.check.weights import parameters
 from taketurns.generation.team import SWITCHER, Team
 from taketurns.runs.description import describe_run, fingerprint
@@ -31,6 +31,7 @@ from taketurns.runs.runner import run
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training.distillation.comparison import (
     ALIGNED,
     METHODS,
@@ -87,9 +88,10 @@ async def _ask(
     contestants: Contestants, method: str, items: Sequence[AnswerRequest], concurrency: int
 ) -> list[Record]:
     """One method's answers to the items, in their order."""
+    parts = own_parts({item.task.name: item.task for item in items}.values(), by_version=True)
     path, config = contestants.answers[method], contestants.team
     manifest = describe_run("distill", config, b"")
-    manifest = manifest.with_inputs_of("candidates", "switcher", "policy")
+    manifest = manifest.with_inputs_of(*TEAM_INPUTS).with_inputs(**parts)
     if method == STUDENT:
         manifest = manifest.with_inputs(student=fingerprint(contestants.student))
     elif method == ALIGNED:

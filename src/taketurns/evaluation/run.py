@@ -192,7 +192,8 @@ class Evaluation:
         """Claim the file of a method's answers for this evaluation. Raises DataError if it holds
         answers of another one."""
         digest = _digest(self._dev, self._methods[name])
-        return self._store.claim(self._file(name), self._switchers(name), digest)
+        part = self._entries[name].part
+        return self._store.claim(self._file(name), self._switchers(name), digest, part)
 
     def _file(self, name: str) -> Path:
         return self._store.answers(name, _digest(self._dev, self._methods[name]))

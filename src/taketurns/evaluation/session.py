@@ -70,8 +70,9 @@ async def conduct(
 
     if request.ray is not None:
         require_ray()
-    job, store = _job(request), Store(out, config)
+    job = _job(request)
     tasks = job.tasks
+    store = Store(out, config, tasks.values())
     trained = _trained(config, request, list(tasks))
     async with Evaluation(config, job, store, trained, say) as evaluation:
         if request.helping:
@@ -112,7 +113,8 @@ def _asking(
 ) -> EvaluationWorker:
     """The same evaluation in a Ray actor."""
     job = _job(replace(request, helping=True))
-    evaluation = Evaluation(config, job, Store(out, config), trained, lambda sentence: None)
+    store = Store(out, config, job.tasks.values())
+    evaluation = Evaluation(config, job, store, trained, lambda sentence: None)
     return EvaluationWorker(evaluation, job.items(), job.concurrency)
 
 

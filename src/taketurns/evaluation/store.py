@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -26,21 +26,26 @@ from taketurns.runs.folder import claim_folder
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.output import failed, without_repeats
 from taketurns.runs.records import decode_records
+from taketurns.tasks.base import Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.utils.json_files import write_json
 
 SCHEMA = "taketurns.evaluation/2"
 """The schema of the folder and of `results.json` in it."""
 SWITCHERS = "trained switchers"
 """The key of a manifest under which each task has its switcher."""
+TEAM_INPUTS = ("candidates", "switcher", "policy", "engine")
+"""The inputs of a manifest by which a team decides its answers."""
 
 
 class Store:
-    """The `folder` with the answers of the team `config`."""
+    """The `folder` with the answers of the team `config` to `tasks`."""
 
-    def __init__(self, folder: Path, config: TeamConfig) -> None:
+    def __init__(self, folder: Path, config: TeamConfig, tasks: Iterable[Task] = ()) -> None:
         self.folder = folder
         self._config = config
         self._manifest = describe_run("evaluate", config, b"")
+        self._parts = own_parts(tasks, by_version=True)
         claim_folder(folder, "the results", {"answers"}, ("answers", "dev", "chosen"))
 
     @property
@@ -83,18 +88,25 @@ class Store:
         return dict(self._manifest.about)
 
     def claim(
-        self, path: Path, switchers: Mapping[str, SwitcherConfig], dev: str | None
+        self,
+        path: Path,
+        switchers: Mapping[str, SwitcherConfig],
+        dev: str | None,
+        method: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Claim a file of answers for this team, or raise DataError if it holds another team's.
         `switchers` are trained switchers by task that decide the answers; those of further tasks
-        can be added later. `dev` is the digest of the dev questions that the method chose on."""
-        manifest = self._manifest.with_inputs_of("candidates", "switcher", "policy")
+        can be added later. `dev` is the digest of the dev questions that the method chose on, and
+        `method` describes the code of a user's own method."""
+        manifest = self._manifest.with_inputs_of(*TEAM_INPUTS).with_inputs(**self._parts)
         if switchers:
             trained = {task: self._switcher(config) for task, config in switchers.items()}
             manifest = manifest.with_inputs(**{SWITCHERS: trained})
         if dev is not None:
             manifest = manifest.with_inputs(**{"dev questions": dev})
-        return manifest.claim(path, extensible=SWITCHERS)
+        if method is not None:
+            manifest = manifest.with_inputs(method=method)
+        return manifest.claim(path, SWITCHERS)
 
     def choose(self, method: str, dev: str | None, chosen: Mapping[str, Any]) -> None:
         """Store the choices of a method on dev."""

@@ -1,8 +1,9 @@
-"""May a patch be given out? Rules and a judge read the answer at the end of each patch.
+"""The guard: rules and a judge check the answer at the end of each patch, before it is given out.
 
 A judge is a language model whose next-token probabilities of Yes and No are compared; no text is
-sampled from it. What is checked is always the whole answer up to there, so that nothing gets past
-by being spread over two patches. Rules go on from what they have read; a judge reads all again.
+sampled from it. A check always covers the whole answer so far, so a forbidden text cannot pass by
+being split over two patches. Rules continue from where they stopped; a judge reads everything
+again.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from taketurns.types import Candidate, Query
 from taketurns.utils.expressions import Expression
 
 GuardCheck = Callable[[Session, str, str], Awaitable[bool]]
-"""Whether an answer may stand as it would with the patch in question: the text of it that would be
-shown, and with the text after that which is held back for now."""
+"""Whether an answer passes with its new patch. Arguments: the session, the answer's text that would
+be shown, and the text after it that is held back."""
 
-_AT_ONCE = 1024  # characters that are read sooner than a thread is found for it
-_RULES = 16  # of as many guards the rules are kept
+_AT_ONCE = 1024  # characters: fewer are read faster than a thread is started
+_RULES = 16  # the number of guards whose rules are cached
 
 
 @dataclass(frozen=True, slots=True)
 class GuardJudge:
-    """A model that is asked about answers, as it is known to the engine."""
+    """The model that judges answers, with what the engine knows of it."""
 
     candidate: Candidate
     info: ModelInfo
@@ -46,22 +47,23 @@ class GuardJudge:
 
     @classmethod
     async def prepared(cls, candidate: Candidate, engine: Engine) -> GuardJudge:
-        """Raises ConfigError for a model that cannot judge."""
+        """The judge for a model of the engine. Raises ConfigError if the model cannot judge."""
         info = await engine.info(candidate.name)
         if "score" not in info.capabilities:
             raise ConfigError(
-                "the judge's server reports no log-probabilities, and a judge is read by them"
+                f"the server of the judge {candidate.name} reports no log-probabilities, which a "
+                "judge needs: serve it with vLLM"
             )
         return cls(candidate, info, YesNo.of(info))
 
     async def finds_fault(self, session: Session, guard: Guard, request: str, answer: str) -> bool:
-        """Whether it answers Yes; a judge that holds neither Yes nor No possible does. Raises
-        EngineError if it fails, without its server's words: they may quote what was asked; and
-        where its tokenizer makes more of the answer than its context has."""
+        """Whether the judge answers Yes; if it gives both Yes and No probability 0, that counts as
+        Yes. Raises EngineError if the judge fails, without its server's message, which may quote
+        the request, or if the answer does not fit its context."""
         prompt = await asyncio.to_thread(self.prompt, guard, request, answer)
         if len(prompt) >= self.info.context:
             raise EngineError(
-                f"the guard's judge would read {len(prompt)} tokens, its context has "
+                f"the guard's judge would read {len(prompt)} tokens, but its context has "
                 f"{self.info.context}: lower max_tokens"
             )
         try:
@@ -71,14 +73,16 @@ class GuardJudge:
             raise
         except NotANumberError as error:
             raise EngineError(
-                f"the guard's judge {self.info.name} gave NaN or infinity for a log-probability"
+                f"the guard's judge {self.info.name} gave NaN or infinity as a log-probability"
             ) from error
         except EngineError as error:
-            raise EngineError("the guard's judge failed; taketurns check may say why") from error
+            raise EngineError(
+                f"the guard's judge {self.info.name} failed: run taketurns check to find the cause"
+            ) from error
         return share is None or share >= guard.threshold
 
     def longest(self, guard: Guard, query: Query, max_tokens: int) -> int:
-        """Tokens of the question about the longest answer to `query`."""
+        """The number of tokens of the question about the longest answer to `query`."""
         return len(self.prompt(guard, *_parts(query))) + max_tokens
 
     def prompt(self, guard: Guard, request: str, answer: str) -> list[int]:
@@ -90,25 +94,28 @@ class GuardJudge:
 
 
 def guard_check(query: Query, policy: Policy, judge: GuardJudge | None) -> GuardCheck | None:
-    """How the answer to `query` is checked; None without a guard. What the query has already put
-    into the assistant's mouth is part of the answer.
+    """The check of the answer to `query`; None without a guard. If the query ends with the
+    beginning of the assistant's answer, that is part of the answer.
 
-    Raises ConfigError if the guard asks a judge that there is none of, LengthError if the longest
-    answer allowed would not fit the judge.
+    Raises ConfigError if the guard names a judge and the team has none, LengthError if the longest
+    answer that the policy allows would not fit the judge.
     """
     guard = policy.guard
     if guard is None:
         return None
     if guard.judge is not None and judge is None:
-        raise ConfigError(f"the guard asks the judge {guard.judge!r}, and the team has none")
+        raise ConfigError(
+            f"the guard asks the judge {guard.judge!r}, but the team has no judge: set the key "
+            "judge or model of guard in the team file"
+        )
     asking = judge if guard.judge is not None else None
     request, begun = _parts(query)
     if asking is not None:
         longest = asking.longest(guard, query, policy.max_tokens)
         if longest >= asking.info.context:
             raise LengthError(
-                f"the judge would read {longest} tokens, its context has {asking.info.context}: "
-                "lower max_tokens or shorten the query",
+                f"the judge would read up to {longest} tokens, but its context has "
+                f"{asking.info.context}: lower max_tokens or shorten the query",
                 query.id,
             )
     rules = rules_of(guard.words, guard.patterns)
@@ -117,8 +124,8 @@ def guard_check(query: Query, policy: Policy, judge: GuardJudge | None) -> Guard
 
 @dataclass(eq=False)
 class _AnswerCheck:
-    """Checks one answer while it grows: its rules read what is new, after `start`, and a judge all
-    of it, after what was `begun` for the assistant."""
+    """Checks one answer while it grows. The rules read only new text, from the state `start`; a
+    judge reads the whole answer, with the beginning `begun` that the query gave."""
 
     guard: Guard
     rules: Rules
@@ -132,7 +139,7 @@ class _AnswerCheck:
 
     async def __call__(self, session: Session, shown: str, hidden: str) -> bool:
         passed, before = self._passed
-        if not shown.startswith(passed):  # another answer goes on from an earlier place
+        if not shown.startswith(passed):  # a fork continues from an earlier place
             passed, before = "", self.start
         new = shown[len(passed) :]
         if self.rules.expressions or len(new) + len(hidden) > _AT_ONCE:
@@ -152,8 +159,8 @@ class _AnswerCheck:
 
 @dataclass(frozen=True, slots=True)
 class RulesRead:
-    """What rules have read of an answer. `words` is None where a phrase stands in it; of its end
-    `tail`, which expressions may have to see again, the first `searched` characters are done."""
+    """How far the rules have read an answer. `words` is None if it contains a phrase. `tail` is the
+    end of the text, which expressions may need again; its first `searched` characters are done."""
 
     words: AutomatonState | None
     tail: str
@@ -161,9 +168,8 @@ class RulesRead:
 
 
 class Rules:
-    """Words and expressions, as they are looked for in an answer that grows. What it costs to read
-    a piece does not depend on what stands before it, unless an expression can reach back any
-    distance."""
+    """Searches a growing answer for words and expressions. The cost of a piece does not depend on
+    the length of the text before it, unless an expression can match over any distance."""
 
     def __init__(self, words: Sequence[str], patterns: Sequence[str]) -> None:
         self.expressions = tuple(map(Expression, patterns))
@@ -173,13 +179,13 @@ class Rules:
         self._kept = max(bounded, default=0) if len(bounded) == len(reaches) else None
 
     def begin(self, begun: str) -> RulesRead:
-        """Before anything is written after `begun`, whose last word may go on."""
+        """The state after `begun`, before anything else is written; its last word may continue."""
         words = self._phrases.read(self._phrases.start, begun)
         return RulesRead(words, begun if self.expressions else "", 0)
 
     def read(self, before: RulesRead, new: str, hidden: str = "") -> RulesRead | None:
-        """With `new` text after what was read; None where one of them stands in it, or in it with
-        the `hidden` text after it. Raises EngineError for an expression that takes too long."""
+        """The state after `new` text; None if a rule matches in it, or in it followed by the
+        `hidden` text. Raises EngineError for an expression that takes too long."""
         read = self._read(before, new)
         if read is None or (hidden and self._read(read, hidden) is None):
             return None
@@ -200,12 +206,12 @@ class Rules:
 
 @lru_cache(maxsize=_RULES)
 def rules_of(words: tuple[str, ...], patterns: tuple[str, ...]) -> Rules:
-    """The rules of a guard, which all its answers share."""
+    """The rules of a guard; all its answers share them."""
     return Rules(words, patterns)
 
 
 def _parts(query: Query) -> tuple[str, str]:
-    """What was asked, and how the assistant's answer was begun for it."""
+    """The request, and the beginning of the assistant's answer that the query gives, if any."""
     turns = query.messages or ()
     if len(turns) < 2 or turns[-1].role != "assistant":
         return plain_text(query).rstrip("\n"), ""

@@ -1,8 +1,8 @@
-"""How what is written reaches the next speaker: as token ids, or as exact text.
+"""The hand-over of the answer so far to the next speaker: as token ids, or as exact text.
 
-Ids are handed over where all speakers share a vocabulary and the engine gives the ids of what it
-wrote. Everywhere else each speaker's ids are decoded by that speaker's own tokenizer, and only the
-text goes on: an id never meets a tokenizer that it did not come from.
+Ids are handed over if all speakers share a vocabulary and the engine gives the ids that it wrote.
+Otherwise each speaker's ids are decoded by that speaker's own tokenizer, and only the text is
+handed over: no tokenizer ever reads ids of another one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from taketurns.engines.base import ModelInfo
 from taketurns.errors import LengthError
 from taketurns.types import Candidate, Patch, Query
 
-_CHARACTERS = 8  # a token, of a text that is read at once; ordinary ones have three to five
-_CUT = 256  # tokens more at most where a text is cut off inside what would be one
+_CHARACTERS = 8  # per token, for a text that is encoded at once; ordinary tokens have 3 to 5
+_CUT = 256  # at most so many tokens more if a text is cut inside a token
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """What a speaker continues before anything is written, and its token ids."""
+    """A speaker's prompt before anything is written, as text and as token ids."""
 
     rendered: RenderedPrompt
     ids: tuple[int, ...]
@@ -43,13 +43,13 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRuntime:
-    """A candidate and what its model is like."""
+    """A candidate with the facts about its model."""
 
     candidate: Candidate
     info: ModelInfo
 
     def prompt(self, query: Query, how: PromptOptions | None = None) -> EncodedPrompt:
-        """What it continues before anything is written. Raises LengthError if it is too long."""
+        """The prompt for a query. Raises LengthError if it is too long."""
         how = how or PromptOptions()
         if how.token_ids is not None:
             text, ids = RenderedPrompt(query.text or ""), list(how.token_ids)
@@ -62,9 +62,9 @@ class CandidateRuntime:
         return EncodedPrompt(text, tuple(ids))
 
     def _check_beginning(self, text: str, query: Query) -> None:
-        """Raise LengthError for a text whose beginning alone is too long. To make tokens of all of
-        it takes hundreds of times its size in memory. So a text that no ordinary one is as long
-        as, in this context, is read from its beginning in parts that double."""
+        """Raise LengthError for a text whose beginning alone is too long. Encoding a text takes
+        hundreds of times its size in memory. So an unusually long text for this context is encoded
+        from its beginning, in pieces of doubling length."""
         size, context = _CHARACTERS * self.info.context, self.info.context
         while size < len(text):
             tokens = len(self.info.codec.encode(text[:size])) - _CUT
@@ -74,18 +74,18 @@ class CandidateRuntime:
 
     def _too_long(self, tokens: str, query: Query) -> LengthError:
         return LengthError(
-            f"the prompt has {tokens} tokens for {self.candidate.name}, "
-            f"whose context has {self.info.context}",
+            f"the prompt has {tokens} tokens for {self.candidate.name}, but its context has "
+            f"{self.info.context}: shorten the query",
             query.id,
         )
 
     def encode(self, prompt: RenderedPrompt, written: str = "") -> list[int]:
-        """The token ids of a prompt, and of what is written after it."""
+        """The token ids of a prompt and of the answer `written` after it."""
         return encode_speaker(self.candidate.spec, self.info.codec, prompt, written)
 
 
 class Handover(ABC):
-    """What is written of an answer, as each speaker reads it. `exact`: as token ids."""
+    """The answer so far, in the form that each speaker reads. `exact`: as token ids."""
 
     exact: bool
     special = False  # control tokens that are written are part of the answer
@@ -104,28 +104,28 @@ class Handover(ABC):
 
     @abstractmethod
     def begin(self, speaker: int) -> None:
-        """The speaker's tokens follow."""
+        """Start a patch of this speaker."""
 
     @abstractmethod
     def continued(self) -> list[int]:
-        """The ids that the speaker continues within its patch: what it has written of it stands
-        there in the tokens that it wrote, half a character too."""
+        """The ids that the speaker continues within its patch. Its part of the patch is in the
+        tokens that it wrote, which may end inside a character."""
 
     @abstractmethod
     def take(self, token_ids: Sequence[int]) -> str:
-        """Take in tokens of the speaker; the text that became complete with them."""
+        """Add tokens of the speaker. Returns the text that they complete."""
 
     @abstractmethod
     def take_text(self, text: str) -> None:
-        """Take in text from a speaker whose engine gives no ids."""
+        """Add text of a speaker whose engine gives no ids."""
 
     @abstractmethod
     def force(self, speaker: int, text: str) -> tuple[int, ...]:
-        """Take in text that no candidate wrote; the ids that it is handed over as, if it is."""
+        """Add text that no candidate wrote. Returns its token ids if ids are handed over."""
 
     @abstractmethod
     def resume(self, patches: Sequence[Patch]) -> None:
-        """Take in patches that were written elsewhere, with this team."""
+        """Add patches that this team wrote before."""
 
     def answer_start(self, ids: Sequence[int]) -> int:
         """Where the answer begins in `ids` that the speaker continues: after its prompt, as far as
@@ -143,15 +143,15 @@ class Handover(ABC):
 
     @property
     def pending(self) -> bool:
-        """The tokens so far end inside a character."""
+        """Whether the tokens so far end inside a character."""
         return self._stream is not None and self._stream.pending
 
     def flush(self) -> str:
-        """No more tokens: whole characters that were held back."""
+        """End the patch's tokens. Returns the whole characters that were held back."""
         return self._stream.flush() if self._stream is not None else ""
 
     def copy(self) -> Self:
-        """The same, going on by itself from here."""
+        """An independent copy."""
         twin = copy(self)
         twin._stream = None if self._stream is None else self._stream.copy()
         return twin
@@ -163,8 +163,8 @@ def handover(
     *,
     special: bool = False,
 ) -> Handover:
-    """Ids where they mean the same to all readers and their engine gives them, else text. `special`
-    makes control tokens that are written part of the answer, where there is one reader."""
+    """By ids if they mean the same to all readers and their engine gives them, else by text.
+    `special` makes written control tokens part of the answer, if there is one reader."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
     by_ids = all("token_ids" in reader.info.capabilities for reader in readers)
     if vocabulary is not None and by_ids:
@@ -173,7 +173,7 @@ def handover(
 
 
 class IdHandover(Handover):
-    """Ordinary token ids go from speaker to speaker; nothing is tokenised twice."""
+    """Hands over ordinary token ids; nothing is tokenised twice."""
 
     exact = True
 
@@ -243,8 +243,8 @@ class IdHandover(Handover):
 
 
 class TextHandover(Handover):
-    """Text goes from speaker to speaker. Each reads all of it in its own tokens, its own patches
-    too, and what it writes is decoded by its own tokenizer, after what it read."""
+    """Hands over text. Each speaker reads all of it, its own patches included, in its own tokens;
+    its own tokenizer decodes what it writes."""
 
     exact = False
 
@@ -253,14 +253,14 @@ class TextHandover(Handover):
     ) -> None:
         super().__init__(readers, prompts)
         self._text = ""
-        self._under_way: list[int] | None = None  # what the speaker read and wrote in its patch
-        self._read: dict[int, tuple[str, list[int]]] = {}  # what each has read last, as its ids
+        self._under_way: list[int] | None = None  # ids that the speaker read and wrote in its patch
+        self._read: dict[int, tuple[str, list[int]]] = {}  # the text that each read last, and ids
 
     def prompt(self, speaker: int) -> list[int]:
         if not self._text:
             return list(self._prompts[speaker].ids)
         text, ids = self._read.get(speaker, ("", []))
-        if text != self._text:  # a patch asks several times, and long prompts take their time
+        if text != self._text:  # a patch asks several times, and encoding a long text is slow
             ids = self._readers[speaker].encode(self._prompts[speaker].rendered, self._text)
             self._read[speaker] = self._text, ids
         return list(ids)

@@ -1,16 +1,18 @@
-"""One answer while it is written: who speaks next, what they write, and when it is over.
+"""The loop that writes one answer: select a speaker, write its patch, and end the answer.
 
-`GenerationLoop.write` is the loop and `GenerationLoop.step` a round of it: the rules speak first,
-then the switcher (`_select`); the speaker is drawn from the top of its distribution and continues
-the answer as its own (`_speak`). The answer ends when its speaker ends it, at a stop string, or
-when the budget is spent (`_conclude`). A fork goes on from here with draws of its own.
+`GenerationLoop.write` is the loop and `GenerationLoop.step` a round of it. A rule of the policy may
+select the speaker; otherwise it is drawn by top-p from the switcher's probabilities (`_select`).
+The speaker continues the answer as if it were its own (`_speak`). The answer ends when its speaker
+ends it, at a stop string, or when the budget is spent (`_conclude`). A fork continues from the
+current state with its own draws.
 
-A guard checks each patch before any of it is given out. One that fails is thrown away and the
-guard's fallback candidate writes in its place; if that fails too, the answer ends without it.
+A guard checks each patch before any of it is given out. A patch that fails is discarded, and the
+guard's fallback candidate writes in its place; if that patch fails too, the answer ends without it.
 
-Where no server of the speaker's model answers any more, or the model computes NaN for the next
-token, the most probable of the other candidates stands in. What the speaker had given out is a
-patch of its own, so nothing is repeated or lost. A switcher that gives NaN ends the answer."""
+If no server of the speaker's model works any more, if the model computes NaN for the next token, or
+if it has no token for the answer's format, the most probable other candidate stands in. The text
+that the speaker had given out becomes a separate patch, so nothing is repeated or lost. A switcher
+that gives NaN ends the answer."""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ from taketurns.switchers.sampling import normalise, pick
 from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, RejectedPatch, Timing
 from taketurns.utils.seeds import derive, generator
 
-_ROUNDING = 1e-9  # 0.3 of 10 tokens is 3
+_ROUNDING = 1e-9  # so that 0.3 of 10 tokens is 3 in floating point
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,15 @@ class _Selection:
 
 @dataclass(kw_only=True, eq=False)
 class GenerationLoop:
-    """Writes onto `state` within `session`. `models` are the candidates' names by index, `begin`
-    starts the switcher, `seed` decides who is drawn. `emit` sees the answer as it is written, with
-    `logprobs` as in `Sampling`; `check` is there exactly where the policy has a guard; `choices`
-    are the tokens whose log-probabilities after each patch the switcher decides by, if it does;
-    `begun` is what `begin` gave, where it was called elsewhere. Without `stand_ins` the answer
-    fails where its speaker does."""
+    """Writes onto `state` within `session`.
+
+    `models` are the candidates' names by index, `begin` starts the switcher, and `seed` determines
+    the draws of speakers. `emit` receives the answer's events, with `logprobs` as in `Sampling`.
+    `check` is set if and only if the policy has a guard. `choices` are the tokens whose
+    log-probabilities after each patch a folded switcher needs, empty for others. `begun` is the
+    result of `begin` if it was called already. Without `stand_ins` the answer fails if its speaker
+    fails.
+    """
 
     models: Sequence[str]
     session: Session
@@ -75,26 +80,26 @@ class GenerationLoop:
         self.ended = False
         self._decide = self.begin() if begun is None else begun
         self._speakers = generator(seed)
-        self._end_removed = False  # the closing speaker is to write once more
-        self._final = False  # and what is written now is that
+        self._end_removed = False  # the closing speaker must write one more patch
+        self._final = False  # the current patch is that patch
         self._most = self.policy.longest
         self._rule = self.policy.patch
 
     @property
     def text(self) -> str:
-        """What has been written."""
+        """The text written so far."""
         return "".join(patch.text for patch in self.state.patches)
 
     async def write(self) -> None:
-        """The loop: take turns until the answer ends. Raises EngineError; the state keeps what was
-        written."""
+        """The loop: take turns until the answer ends. Raises EngineError; the state keeps the text
+        written so far."""
         while not self.ended:
             await self.step()
 
     async def step(self, speaker: int | None = None, tokens: int | None = None) -> Patch:
-        """One patch: the rules or the switcher select a speaker, who writes, and that may have been
-        the answer's end. A given `speaker` writes whatever the rules say, and no other stands in
-        for it. The patch has at most `tokens` tokens, or as many as the policy allows."""
+        """One round: select a speaker, write its patch, decide whether the answer is over. If
+        `speaker` is given, it writes without regard to the rules, and no other stands in for it.
+        The patch has at most `tokens` tokens, by default as many as the policy allows."""
         selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
         self._limit(selected, tokens)
         patch = await self._write_patch(selected, stand_ins=self.stand_ins and speaker is None)
@@ -102,22 +107,22 @@ class GenerationLoop:
         return patch
 
     async def switcher_probabilities(self) -> tuple[float, ...]:
-        """What the switcher says as the answer stands, whatever the rules would say: one
-        probability a candidate; nothing is drawn. Raises NotANumberError where that is no
-        distribution, ConfigError where it is not one probability a candidate."""
+        """The switcher's probabilities for the answer so far, one per candidate, without regard to
+        the rules; nothing is drawn. Raises NotANumberError if they are not a distribution,
+        ConfigError if their number is wrong."""
         return await ask(self._decide, self.session, self.state, len(self.models))
 
     def _limit(self, selected: _Selection, tokens: int | None) -> None:
-        """By which rule the next patch ends, and how long it may get."""
+        """Set the rule that ends the next patch, and its greatest length."""
         closes = selected.reason == "closing"
         self._rule = None if closes else self.policy.patch
         self._most = self._length() if tokens is None else tokens
         self._final = closes and self._end_removed
 
     async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch:
-        """The patch of the selected speaker, or of the one that stands in where its model has
-        failed: no server of it answers, it computes what is no number, or it has no token for
-        the answer's format."""
+        """Write the patch of the selected speaker, or of a stand-in if the speaker's model fails:
+        no server of it works, it computes NaN or infinity, or it has no token for the answer's
+        format."""
         tried: tuple[int, ...] = ()
         while True:
             try:
@@ -132,9 +137,8 @@ class GenerationLoop:
                 selected = await self._stand_in(selected, left)
 
     def _conclude(self, selected: _Selection, patch: Patch) -> None:
-        """Is the answer over? Where the closing speaker is to follow the one that ended it, that
-        end is removed, once: what is written then is the last patch, however and by whom it
-        ends."""
+        """Decide whether the answer is over. If the closing speaker must follow the speaker that
+        ended the answer, that end is removed, once; the next patch is then the last one."""
         policy = self.policy
         over = self._final or patch.finish not in HANDED_OVER
         self._end_removed = (
@@ -148,15 +152,15 @@ class GenerationLoop:
         self.ended = over or self.state.tokens >= policy.max_tokens
 
     def _length(self) -> int:
-        """The most tokens that the next patch may have, if the budget allows."""
+        """The greatest length of the next patch in tokens, apart from the budget."""
         if self._rule is not None and self._rule.until == "random":
             return self._rule.draw(self._speakers.random())
         return self.policy.longest
 
     async def _select(self) -> _Selection:
-        """Who writes the next patch: the rules first, then the switcher."""
+        """Select the next speaker: by a rule if one applies, else by the switcher."""
         policy, state = self.policy, self.state
-        uniform = self._speakers.random()  # one a step, whether it is asked for or not
+        uniform = self._speakers.random()  # one per step, even if no draw follows
         if policy.closing is not None and (self._end_removed or self._closes_at(state.tokens)):
             return _Selection(policy.closing, "closing")
         if policy.opening is not None and not state.patches:
@@ -171,12 +175,12 @@ class GenerationLoop:
         return _Selection(speaker, "chosen", probabilities, perf_counter() - begun)
 
     def _closes_at(self, tokens: int) -> bool:
-        """May the patch that begins after so many tokens be the last that the budget allows?"""
+        """Whether a patch that begins after `tokens` tokens may use up the budget."""
         return self.policy.max_tokens - tokens <= self.policy.longest
 
     def _free_to_speak(self, tried: Sequence[int] = ()) -> list[int]:
-        """Who may be selected: not those that have failed, nor those whose longest patch would give
-        them more than their share."""
+        """The candidates that may be selected: without those `tried` that failed, and without those
+        whose longest patch would exceed their share."""
         policy = self.policy
         caps = dict(policy.max_share)
         wanted = min(policy.longest, policy.max_tokens - self.state.tokens)
@@ -191,8 +195,8 @@ class GenerationLoop:
         return [i for i, had in enumerate(spoken) if i not in tried and had + wanted <= most[i]]
 
     async def _stand_in(self, selected: _Selection, left: Sequence[int]) -> _Selection:
-        """The most probable of those that are left. Nothing is drawn for it, so later turns are
-        drawn as they would have been."""
+        """Select the most probable of the candidates `left`. It uses no draw, so the draws of later
+        turns stay the same."""
         begun = perf_counter()
         probabilities = selected.probabilities or await self.switcher_probabilities()
         speaker = max(left, key=probabilities.__getitem__)
@@ -200,12 +204,12 @@ class GenerationLoop:
 
     @property
     def _wanted(self) -> int:
-        """The most tokens of the next patch."""
+        """The greatest length of the next patch in tokens, within the budget."""
         return min(self._most, self.policy.max_tokens - self.state.tokens)
 
     async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
-        """The selected speaker's patch if it passes the check, else that of the `fallback` if it
-        passes, else an empty one that ends the answer. Nothing is given out unchecked."""
+        """The selected speaker's patch if it passes the check, else the patch of `fallback` if that
+        passes, else an empty patch that ends the answer. Nothing is given out unchecked."""
         emit, begun = self.emit, perf_counter()
         before, withheld = self.state.copy(), tuple[RejectedPatch, ...]()
         for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
@@ -214,8 +218,9 @@ class GenerationLoop:
             passes = False
             try:
                 patch = await self._speak(writer)
-                # The beginning of a stop string is not shown yet, but its tokens are given out; and
-                # if the next patch may not stand, what is shown now is the answer.
+                # Check with and without the possible beginning of a stop string: its text is not
+                # shown yet, but its tokens are given out. If the next patch fails, the text shown
+                # now is the whole answer.
                 shown, hidden = self.text, self.state.unfinished_stop
                 passes = await check(self.session, shown, hidden)
             finally:
@@ -235,8 +240,8 @@ class GenerationLoop:
         )
 
     async def _speak(self, selected: _Selection) -> Patch:
-        """Let the chosen speaker write one patch onto the state. Raises EngineError when its model
-        fails; what it has given out by then is on the state."""
+        """Let the selected speaker write one patch onto the state. Raises EngineError if its model
+        fails; the state then has what the speaker gave out."""
         policy, state, speaker = self.policy, self.state, selected.speaker
         if selected.reason == "closing" and policy.closing_cue is not None:
             forced = state.force(speaker, policy.closing_cue)
@@ -278,9 +283,9 @@ class GenerationLoop:
     async def fork(
         self, seed: int, state: GenerationState | None = None
     ) -> AsyncIterator[GenerationLoop]:
-        """The same answer with draws of its own, going on from here or from an earlier `state` of
-        it. What the models have read of it is shared. A fork is a sample: no other stands in for a
-        speaker that fails in it."""
+        """A continuation of the same answer with its own draws, from the current state or from an
+        earlier `state`. It shares the models' caches of the text so far. A fork is a sample, so no
+        candidate stands in for a speaker that fails."""
         state = (state or self.state).copy()
         async with self.session.fork(derive(seed, "tokens")) as session:
             yield replace(
@@ -295,7 +300,7 @@ class GenerationLoop:
             )
 
     async def read(self) -> None:
-        """Let every candidate and the switcher read what is written, so that no fork has to."""
+        """Let every candidate and the switcher read the answer so far, so that no fork has to."""
         if isinstance(self.session, SharingSession):
             await asyncio.gather(
                 *(
@@ -320,11 +325,15 @@ def _patch_of(writer: PatchWriter, selected: _Selection, finish: Finish, begun: 
 
 
 def _among(free: Sequence[int], probabilities: Sequence[float]) -> Sequence[float]:
-    """The probabilities of those that are free to speak, 0 for the others; equal ones if all of
-    theirs are 0. Raises ConfigError if none is free."""
+    """The probabilities of the candidates that are free to speak, renormalised, and 0 for others.
+    If the free ones all have probability 0, they become equal. Raises ConfigError if none is free.
+    """
     if len(free) == len(probabilities):
         return probabilities
     if not free:
-        raise ConfigError("max_share leaves nobody to write: give one candidate no share")
+        raise ConfigError(
+            "max_share allows no candidate to write the next patch: leave at least one candidate "
+            "out of max_share"
+        )
     kept = [p if index in free else 0.0 for index, p in enumerate(probabilities)]
     return normalise(kept if any(kept) else [float(index in free) for index in range(len(kept))])

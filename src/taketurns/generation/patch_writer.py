@@ -1,4 +1,4 @@
-"""One patch: the chosen speaker continues the answer."""
+"""Writing one patch: the selected speaker continues the answer."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from taketurns.types import (
     TokenConstraint,
 )
 
-_CHARACTER_TOKENS = 3  # a UTF-8 character has four bytes at most
+_CHARACTER_TOKENS = 3  # to finish a character, because UTF-8 has at most four bytes for one
 
 Emit = Callable[[Delta | Patch], None]
-"""Sees an answer as it is written."""
+"""Receives an answer's events while it is written."""
 
 
 @dataclass(eq=False)
 class PatchWriter:
-    """Collects the tokens and the text of a patch as `speaker`, whose model is `model`, writes.
-    `emit` sees it come, with `logprobs` and `choices` as in `Sampling`."""
+    """Collects the tokens and the text of a patch while `speaker`, with the model `model`, writes.
+    `emit` receives them; `logprobs` and `choices` are as in `Sampling`."""
 
     session: Session
     model: str
@@ -48,9 +48,9 @@ class PatchWriter:
     async def write(
         self, wanted: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
-        """Write up to `wanted` tokens, or until `criterion` ends the patch, and as many more as
-        finish a character where the next speaker can only be given whole ones, if the budget has
-        them. Says why it ended."""
+        """Write up to `wanted` tokens, or until `criterion` ends the patch. If text is handed over
+        and the patch ends inside a character, write the tokens that finish it, if the budget allows
+        them. Returns why the patch ended."""
         self._constraint = self.state.constraint(self.speaker)
         self.state.start_patch(self.speaker)
         room = self.state.room(self.speaker)
@@ -102,13 +102,13 @@ class PatchWriter:
             self._retokenize(completion.text)
         self.state.scores, self.state.end_token = completion.scores, completion.end
         if completion.scores is not None:
-            # Where less is handed on than was written (a control token is not), the next speaker
-            # would be chosen by a state that is not the answer's.
+            # If a token is not handed over (a control token), the scores belong to another text
+            # than the answer.
             read = self.state.prompt(self.speaker)
             if read != [*prompt, *completion.token_ids]:
                 self.state.scores = None
         if len(self.token_ids) == before and completion.finish in HANDED_OVER:
-            return "stop"  # a server that writes nothing would be asked for ever
+            return "stop"  # else a server that writes nothing would be asked endlessly
         return "stop" if self.state.stopped else completion.finish
 
     def _take(self, token: Token) -> None:
@@ -118,13 +118,13 @@ class PatchWriter:
             self._take_text(token.text)
 
     def _take_text(self, text: str) -> None:
-        """Text from a server that gives no token ids."""
+        """Add text from a server without token ids."""
         self._streamed_text += text
         if shown := self.state.read_text(text):
             self._show(shown)
 
     def _retokenize(self, text: str) -> None:
-        """Count streamed text as the tokens that the speaker's tokenizer makes of it."""
+        """Count a streamed text in the tokens of the speaker's tokenizer."""
         ids = self.state.spell(self.speaker, text)
         self.token_ids += ids
         self._unshown += map(Token, ids)
@@ -138,7 +138,7 @@ class PatchWriter:
             self._show(text)
 
     def finish(self, text: str) -> None:
-        """The patch is over: show `text`, which was held back, and tokens that show none."""
+        """End the patch: show `text`, which was held back, and tokens without text."""
         if text or self._unshown:
             self._show(text)
 
@@ -149,7 +149,7 @@ class PatchWriter:
 
 
 def emit_events(emit: Emit | None, *events: Delta | Patch) -> None:
-    """Pass events on, if `emit` is there to take them."""
+    """Pass events to `emit`, if there is one."""
     if emit is not None:
         for event in events:
             emit(event)

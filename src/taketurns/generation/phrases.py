@@ -1,9 +1,8 @@
-"""Which of many phrases stand in a text that grows, each character of it read once.
+"""Search a growing text for many phrases; each character is read once.
 
-An Aho-Corasick automaton over the characters of all phrases. Where it has got to is a
-`AutomatonState`, so a text can be read in pieces, and from an earlier place again. What a piece
-costs depends on its own length alone, not on that of the text before it nor on how many phrases
-there are."""
+This is an Aho-Corasick automaton over the characters of all phrases. Its position is an
+`AutomatonState`, so a text can be read in pieces, and again from an earlier place. The cost of a
+piece depends only on its own length, not on the text before it or on the number of phrases."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class AutomatonState:
-    """How far a text was read. `state` is where the automaton is, `recent` says of the last
-    characters whether each belongs to a word, and `blank` that the last one is white space.
-    `ending` says that a phrase ends with the text, if no word goes on there."""
+    """The position in a text. `state` is the automaton's state. `recent` has for each of the last
+    characters whether it belongs to a word. `blank`: the last character is white space. `ending`: a
+    phrase ends here, unless the next character continues a word."""
 
     state: int
     recent: bytes
@@ -26,15 +25,15 @@ class AutomatonState:
 
 
 class PhraseAutomaton:
-    """Finds `phrases` as whole words, in whatever case and with any white space between words.
+    """Finds `phrases` as whole words, in any case and with any white space between words.
 
-    Case is folded in full: "STRASSE" is found in "straße".
+    Case folding is full: "STRASSE" is found in "straße".
     """
 
     def __init__(self, phrases: Iterable[str]) -> None:
         self._next: list[dict[str, int]] = [{}]
         self._lengths: list[tuple[int, ...]] = [()]  # of the phrases that end in each state
-        self._back = [0]  # to the longest ending of a state that begins a phrase too
+        self._back = [0]  # the state of the longest suffix that also begins a phrase
         longest = max(map(self._add, phrases), default=0)
         self._link()
         self.start = AutomatonState(0, bytes(longest + 1))
@@ -68,8 +67,8 @@ class PhraseAutomaton:
         return self._next[state].get(letter, 0)
 
     def read(self, before: AutomatonState, text: str) -> AutomatonState | None:
-        """Read `text`, which goes on from what was read `before`; None where a phrase stands in
-        it."""
+        """Read `text` after the position `before`. Returns the new position, None if a phrase is
+        found."""
         state, blank, ending = before.state, before.blank, before.ending
         words = bytearray(before.recent)
         for letters, word in _units(text):
@@ -96,9 +95,9 @@ def _units(text: str) -> Iterator[tuple[str, bool]]:
 
 @lru_cache(maxsize=1 << 14)
 def _unit(character: str) -> tuple[str, bool]:
-    """What a character is compared as, and whether it belongs to a word."""
+    """The form in which a character is compared, and whether it belongs to a word."""
     if character.isspace():
         return " ", False
-    # These two are an i with and without its dot, in one case each.
+    # The capital i with a dot and the small i without one.
     folded = "i" if character in "\u0130\u0131" else character.casefold()
     return folded, character.isalnum() or character == "_"

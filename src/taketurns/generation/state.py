@@ -1,4 +1,4 @@
-"""An answer while it is written: what each speaker reads next, and the text that may be shown."""
+"""The state of one answer: what each speaker reads next, and the text that may be shown."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from taketurns.types import Patch, Query, SamplingOptions, Token, TokenConstrain
 
 
 class GenerationState:
-    """The patches so far, and how they are handed from speaker to speaker: `exact` says as token
-    ids, otherwise it is as exact text (`handover`). `format_state` is the answer's place in its
-    format, if it has one. `prompts` says how the query becomes prompts, `options` what of the
-    policy's sampling concerns the text."""
+    """The patches so far and their hand-over to the next speaker: as token ids if `exact`, else as
+    exact text (`handover`). `format_state` is the answer's place in its format, if it has one.
+    `prompts` says how the query becomes prompts; `options` are the policy's sampling options, some
+    of which concern the text."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class GenerationState:
         options = options or SamplingOptions()
         self.patches: list[Patch] = []
         self.tokens = 0
-        self.scores: tuple[float, ...] | None = None  # `Completion.scores`, of what is written now
+        self.scores: tuple[float, ...] | None = None  # `Completion.scores` after the last token
         self.end_token: Token | None = None  # `Completion.end`, of the last that was written
         self._readers = tuple(readers)
         encoded = [reader.prompt(query, prompts) for reader in readers]
@@ -50,7 +50,7 @@ class GenerationState:
 
     @property
     def text(self) -> str:
-        """What has been written."""
+        """The text written so far."""
         return "".join(patch.text for patch in self.patches)
 
     @property
@@ -60,13 +60,14 @@ class GenerationState:
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens of the longest prompt, before anything is written."""
+        """The length of the longest prompt in tokens, before anything is written."""
         return self._longest_prompt
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
-        """Any speaker's end token ends the answer, where ids mean the same to all. An ordinary
-        token that one model ends with is text to the others."""
+        """The end tokens of all speakers, if ids are handed over: each of them ends the answer.
+        Only control tokens count, because an ordinary token that ends one model's text is text to
+        the others."""
         if not self.exact:
             return ()
         infos = [reader.info for reader in self._readers]
@@ -80,16 +81,16 @@ class GenerationState:
 
     @property
     def stopped(self) -> bool:
-        """A stop string was met."""
+        """Whether the text has reached a stop string."""
         return self._stops.stopped
 
     @property
     def mid_character(self) -> bool:
-        """The tokens so far end inside a character."""
+        """Whether the tokens so far end inside a character."""
         return self._written.pending
 
     def continued(self) -> list[int]:
-        """What the speaker continues within the patch that it has started."""
+        """The token ids that the speaker continues within its current patch."""
         return self._written.continued()
 
     def answer_start(self, ids: Sequence[int]) -> int:
@@ -97,31 +98,31 @@ class GenerationState:
         return self._written.answer_start(ids)
 
     def room(self, speaker: int) -> int:
-        """How many more tokens fit the speaker's context."""
+        """The number of tokens that still fit the speaker's context."""
         return self._readers[speaker].info.context - len(self.prompt(speaker))
 
     def prompt(self, speaker: int) -> list[int]:
-        """What the speaker continues: its own prompt and the answer so far."""
+        """The token ids that the speaker continues: its own prompt and the answer so far."""
         return self._written.prompt(speaker)
 
     def start_patch(self, speaker: int) -> None:
-        """The speaker's tokens follow."""
+        """Start a patch of this speaker."""
         self.scores = None
         self._written.begin(speaker)
 
     def constraint(self, speaker: int) -> TokenConstraint | None:
-        """What the speaker may write in its next patch; None: anything. Raises FormatError where
-        what is written is not in the answer's format."""
+        """The constraint on the speaker's next patch; None without a format. Raises FormatError if
+        the answer so far is not in its format."""
         if self._format is None:
             return None
         return self._format.constraint(speaker, self._written.written)
 
     def stream(self, speaker: int) -> TextStream:
-        """Decodes what the speaker writes next."""
+        """A stream that decodes the speaker's next tokens."""
         return self._readers[speaker].info.codec.stream(self.prompt(speaker))
 
     def read(self, token_ids: Sequence[int]) -> str:
-        """Take in tokens that the speaker wrote; returns the text that may be shown now."""
+        """Add tokens that the speaker wrote. Returns the text that may be shown now."""
         if self.tokens < self._min_tokens:  # where stop strings end nothing yet
             unstopped, token_ids = self._split(token_ids)
             self.tokens += len(unstopped)
@@ -136,22 +137,22 @@ class GenerationState:
         return token_ids[:left], token_ids[left:]
 
     def read_text(self, text: str) -> str:
-        """Take in text that the speaker wrote, where its tokens are not known; returns what may be
+        """Add text that the speaker wrote, if its tokens are unknown. Returns the text that may be
         shown now."""
         self._written.take_text(text)
         return self._stops.push(text)
 
     def count(self, tokens: int) -> None:
-        """Text that was taken in had so many tokens."""
+        """Count `tokens` tokens for text that was added without them."""
         self.tokens += tokens
 
     def spell(self, speaker: int, text: str) -> list[int]:
-        """The tokens that the speaker's tokenizer makes of a text."""
+        """The token ids of a text in the speaker's tokenizer."""
         return self._readers[speaker].info.codec.encode(text) if text else []
 
     def force(self, speaker: int, text: str) -> Patch:
-        """Put text that no candidate wrote into the answer; it is not part of the budget. Where
-        text is handed over it has no token ids, since they would be some tokenizer's."""
+        """Add text that no candidate wrote; it does not count against the budget. If text is handed
+        over, the patch has no token ids, because ids belong to one tokenizer."""
         shown = self.end()
         self.scores = None
         ids = self._written.force(speaker, text)
@@ -160,7 +161,7 @@ class GenerationState:
         return patch
 
     def resume(self, patches: Sequence[Patch]) -> None:
-        """Take up an answer of which these patches are written, as if it had been written here."""
+        """Add patches that were written before, as if they had been written here."""
         self._written.resume(patches)
         for patch in patches:
             self.tokens += len(patch.token_ids) if patch.speaker is not None else 0
@@ -169,8 +170,8 @@ class GenerationState:
             self.patches.append(patch)
 
     def replay(self, patch: Patch, tokens: int) -> None:
-        """Take up the first `tokens` tokens of a speaker's patch, and as many more as finish a
-        character where the next speaker can only be given whole ones."""
+        """Add the first `tokens` tokens of a speaker's patch. If text is handed over, also add the
+        tokens that finish a character."""
         assert patch.speaker is not None, "no candidate wrote a forced patch"
         self.start_patch(patch.speaker)
         taken, text = 0, ""
@@ -184,11 +185,11 @@ class GenerationState:
         )
 
     def end(self) -> str:
-        """No more tokens: the text that was held back after all."""
+        """End the tokens. Returns the text that was held back."""
         return self._stops.push(self._written.flush()) + self._stops.flush()
 
     def copy(self) -> GenerationState:
-        """A state that goes on from here by itself."""
+        """An independent copy."""
         twin = copy(self)
         twin.patches = list(self.patches)
         twin._stops = copy(self._stops)
@@ -197,15 +198,15 @@ class GenerationState:
         return twin
 
     def called(self, identifier: str) -> GenerationState:
-        """A copy for the same query by another id, which decides the draws."""
+        """A copy whose query has another id; the id determines the draws."""
         twin = self.copy()
         twin.query = replace(self.query, id=identifier)
         return twin
 
     def restore(self, earlier: GenerationState) -> None:
-        """Undo all that was written since `earlier` was copied from this."""
+        """Undo everything written since `earlier` was copied from this state."""
         vars(self).update(vars(earlier.copy()))
 
     def trace(self, seed: int, error: str | None = None) -> Trace:
-        """The record of what has been written."""
+        """The trace of the answer so far."""
         return Trace(self.query, tuple(self.patches), seed, self.exact, error)

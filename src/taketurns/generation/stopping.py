@@ -1,8 +1,8 @@
-"""Where a patch ends, if not at a fixed size: one criterion a rule, made anew for every patch.
+"""Stopping criteria: one for each rule that ends a patch, made anew for every patch.
 
-A criterion looks on in whatever engine writes the patch (`types.StoppingCriterion`), so a rule
-costs no call of its own and no patch is written in pieces. What a rule asks of an engine is in its
-`Capability`."""
+The engine calls the criterion while it writes the patch (`types.StoppingCriterion`), so a rule
+needs no extra call and no patch is written in pieces. An engine's `Capability` values say which
+rules it supports."""
 
 from __future__ import annotations
 
@@ -30,29 +30,27 @@ _SENTENCE = re.compile(
 
 
 def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
-    """Raise ConfigError if patches of these models, switched by `decide`, cannot end by the
-    rule."""
+    """Raise ConfigError if these models, or the switcher's `decide`, do not support the rule."""
     if rule.until == "switcher":
         if not isinstance(decide, TokenLevelSwitcher):
             raise ConfigError(
-                "policy.patch.until: switcher asks the switcher at every token, which only one of "
-                "kind head can answer: train one with taketurns train --switcher head"
+                "policy.patch.until: switcher asks the switcher at every token, which only a "
+                "switcher of kind head supports: train one with taketurns train --switcher head"
             )
         for speaker in range(len(models)):
             decide.layers(speaker)
     for info in models:
         if rule.until == "uncertainty" and "entropy" not in info.capabilities:
             raise ConfigError(
-                f"policy.patch.until: uncertainty needs the log-probabilities of {info.name}'s "
-                "tokens with their ids, which its servers do not tell; use until: sentence"
+                f"policy.patch.until: uncertainty needs log-probabilities and ids of {info.name}'s "
+                "tokens, which its servers do not report: use until: sentence"
             )
 
 
 def criterion_of(
     rule: PatchRule, decide: object, state: GenerationState, speaker: int
 ) -> StoppingCriterion | None:
-    """What ends the speaker's next patch on `state` before it is as long as it may be; None:
-    nothing."""
+    """The criterion for the speaker's next patch on `state`; None if only its length ends it."""
     if rule.until == "sentence":
         return SentenceEnd(rule, state.stream(speaker))
     if rule.until == "uncertainty":
@@ -64,7 +62,7 @@ def criterion_of(
 
 
 class _Criterion:
-    """One that never ends a patch, and asks to see nothing."""
+    """A criterion that never ends a patch and needs nothing."""
 
     finish: Finish
     entropy = False
@@ -78,8 +76,8 @@ class _Criterion:
 
 
 class SentenceEnd(_Criterion):
-    """Ends a patch after the token that ends a sentence or a line; `stream` decodes the tokens. A
-    server without token ids is followed by the pieces of text that it sends."""
+    """Ends a patch after the token that ends a sentence or a line; `stream` decodes the tokens. For
+    a server without token ids it reads the pieces of text instead."""
 
     finish: Finish = "sentence"
 
@@ -94,12 +92,12 @@ class SentenceEnd(_Criterion):
         shown = self._stream.push(token.id) if token.id is not None else token.text
         self._text += shown or ""
         if not shown or self._written < self._rule.min:
-            return False  # nothing shown: inside a character
+            return False  # no text: the token ends inside a character
         return _SENTENCE.search(self._text) is not None
 
 
 class EntropyRise(_Criterion):
-    """Ends a patch before a token that the speaker is much less sure of than of those before."""
+    """Ends a patch before a token whose entropy is well above the mean of the patch so far."""
 
     finish: Finish = "uncertainty"
     entropy = True
@@ -110,8 +108,8 @@ class EntropyRise(_Criterion):
         self._seen = 0
 
     def should_stop(self, entropy: float | None, states: Tensor | None) -> bool:
-        """Asked before every token: as many were seen as are written."""
-        assert entropy is not None, "an engine with the capability tells it"
+        """Called before every token, so the number of calls is the number of tokens written."""
+        assert entropy is not None, "an engine with the capability gives it"
         written = self._seen
         if written >= self._rule.min and entropy - self._sum / written >= self._rule.rise:
             return True
@@ -121,8 +119,8 @@ class EntropyRise(_Criterion):
 
 
 class ChangeOfMind(_Criterion):
-    """Ends a patch where the switcher prefers another candidate, clearly and for a while:
-    `margin` and `dwell` keep speakers from chattering where it cannot decide."""
+    """Ends a patch when the switcher prefers another candidate by `margin` for `dwell` tokens in a
+    row. Both prevent very short patches where the switcher is undecided."""
 
     finish: Finish = "switcher"
 

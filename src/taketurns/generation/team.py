@@ -1,6 +1,6 @@
 """A team of checkpoints takes turns writing one answer (arXiv 2510.09913, section 3).
 
-`Team` holds who may speak, who decides, and what runs the models; `GenerationLoop` is the method.
+`Team` holds the candidates, the switcher and the engine; `GenerationLoop` is the method.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from taketurns.utils.seeds import derive
 from taketurns.utils.sync import run_sync
 
 SWITCHER = "(switcher)"
-_QUESTION_TOKENS = 96  # the switcher's question, generously
+_QUESTION_TOKENS = 96  # an upper limit for the switcher's question
 
 
 class Team:
-    """Candidates, the switcher that chooses among them, and the engine that runs them.
+    """Candidates, the switcher that selects the next of them, and the engine that runs them.
 
     with Team.load("team.yaml") as team:
         print(team.generate("How old was Ada Byron when the engine was built?").text)
@@ -56,7 +56,7 @@ class Team:
         policy: Policy | None = None,
         judge: Candidate | None = None,
     ) -> None:
-        """`judge` is the model that the policy's guard asks, if it asks one."""
+        """`judge` is the model that the policy's guard asks, if any."""
         self.candidates = tuple(candidates)
         self.policy = policy or Policy()
         self.engine = engine
@@ -67,8 +67,8 @@ class Team:
 
     @classmethod
     def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
-        """A team from its file; "pocket" is the bundled one. `overrides` change the policy
-        (`patch_size=32`). Weights load at first use. Raises ConfigError."""
+        """A team from its file; "pocket" is the bundled team. `overrides` change the policy
+        (`patch_size=32`). Weights are loaded at first use. Raises ConfigError."""
         config = (
             source if isinstance(source, TeamConfig) else load_team_config(source, dict(overrides))
         )
@@ -82,7 +82,8 @@ class Team:
         return cls(config.candidates, engine, switcher, config.policy, config.judge)
 
     def alone(self, name: str) -> Team:
-        """One candidate on the same engine, writing its whole answer in one patch, unguarded."""
+        """A team of one candidate on the same engine. It writes the answer in one patch, without a
+        guard. Raises ConfigError for an unknown name."""
         chosen = [candidate for candidate in self.candidates if candidate.name == name]
         if not chosen:
             known = ", ".join(candidate.name for candidate in self.candidates)
@@ -91,8 +92,8 @@ class Team:
         return Team(chosen, self.engine, FixedSwitcher([0]), policy)
 
     def verbatim(self) -> Team:
-        """The same team, its speakers continuing a query's text as it stands: no chat template, no
-        plain prompt."""
+        """The same team, but its speakers continue a query's text itself, without a chat template
+        or plain prompt."""
         bare = [
             replace(candidate, spec=replace(candidate.spec, prompt="{text}"))
             for candidate in self.candidates
@@ -100,13 +101,13 @@ class Team:
         return Team(bare, self.engine, self._switcher, self.policy, self.judge)
 
     def switched_by(self, switcher: Switcher) -> Team:
-        """The same team with another switcher. Where patches end as the switcher says and
-        this one cannot say so, they have random lengths."""
+        """The same team with another switcher. If the policy ends patches by the switcher and this
+        switcher does not support that, patch lengths are random."""
         policy = self.policy if isinstance(switcher, HeadSwitcher) else self.policy.unfollowed
         return Team(self.candidates, self.engine, switcher, policy, self.judge)
 
     def ruled_by(self, policy: Policy) -> Team:
-        """The same team under other rules."""
+        """The same team with another policy."""
         return Team(self.candidates, self.engine, self._switcher, policy, self.judge)
 
     # Asking
@@ -132,8 +133,8 @@ class Team:
         seed: int | None = None,
         policy: Policy | None = None,
     ) -> Trace | list[Trace]:
-        """Answer one query or several, batched together. For use outside of coroutines; works in a
-        notebook too."""
+        """Answer one query, or several in one batch. For use outside coroutines; it also works in a
+        notebook."""
         if isinstance(queries, str | Query):
             return run_sync(self.agenerate(_query(queries, 0), seed=seed, policy=policy))
 
@@ -151,16 +152,16 @@ class Team:
         """Answer one query. The draws depend on `seed` (the policy's by default) and the query's
         id.
 
-        A failing engine ends the answer: the trace so far carries the error. Raises PromptError if
-        the query does not fit.
+        If the engine fails, the answer ends and the trace has the text so far and the error. Raises
+        PromptError if the query does not fit.
         """
         return await self._write(_query(query, 0), seed, policy or self.policy, None)
 
     async def stream(
         self, query: str | Query, *, seed: int | None = None, policy: Policy | None = None
     ) -> AsyncGenerator[Delta | Patch | Trace, None]:
-        """Answer one query as it is written: text as Deltas, each Patch when it is complete, the
-        Trace last. Leaving the loop stops the models and frees the answer's memory."""
+        """Answer one query and yield it while it is written: text as Deltas, each complete Patch,
+        and the Trace last. Leaving the loop stops the models and frees the answer's memory."""
         queue: asyncio.Queue[Delta | Patch | None] = asyncio.Queue()
         writing = asyncio.create_task(
             self._write(_query(query, 0), seed, policy or self.policy, queue.put_nowait)
@@ -189,8 +190,9 @@ class Team:
         return state.trace(seed)
 
     async def draft(self, query: Query, policy: Policy | None = None) -> GenerationState:
-        """An answer of which nothing is written yet. Raises PromptError if the query does not fit,
-        ConfigError if its patches cannot end as the policy says, or not be in its format."""
+        """The state of an answer before its first token. Raises PromptError if the query does not
+        fit, ConfigError if the team does not support the policy's rule for patches or the format.
+        """
         await self._prepared()
         return await asyncio.to_thread(self.blank, query, policy)
 
@@ -209,7 +211,7 @@ class Team:
         models = [reader.info for reader in self._readers]
         check_options(policy.sampling, models)
         place = format_state(query.format or policy.format, policy, models)
-        # Which refuses a query that is too long.
+        # This refuses a query that is too long.
         state = GenerationState(
             query, self._readers, policy.stop, place, prompts=prompts, options=policy.sampling
         )
@@ -227,8 +229,8 @@ class Team:
         emit: Emit | None = None,
         logprobs: int | None = None,
     ) -> AsyncIterator[GenerationLoop]:
-        """Open an answer for writing, patch by patch; `seed` and the query's id decide all draws.
-        `emit` sees it being written, with `logprobs` as in `Sampling`.
+        """Open an answer for writing, patch by patch. `seed` and the query's id determine the
+        draws. `emit` receives the answer's events, with `logprobs` as in `Sampling`.
 
         Raises EngineError, and PromptError if the query does not fit the switcher.
         """
@@ -239,7 +241,7 @@ class Team:
             check = guard_check(state.query, policy, self._judging)
             return begin(), check, self.longest(state, policy)
 
-        # The switcher and the judge read all of it too, and others wait in this event loop.
+        # The switcher and the judge also encode the whole query, which would block the event loop.
         decide, check, longest = await asyncio.to_thread(read_query)
         tokens, speakers = (derive(seed, state.query.id, what) for what in ("tokens", "speakers"))
         async with self.engine.session(tokens, longest) as session:
@@ -273,19 +275,18 @@ class Team:
             await self.engine.load(name)
 
     async def check_prompt(self, query: Query, policy: Policy | None = None) -> None:
-        """Raise PromptError if the query does not fit every candidate, the switcher and the
-        judge."""
+        """Raise PromptError if the query does not fit a candidate, the switcher or the judge."""
         policy = policy or self.policy
         await self.draft(query, policy)
         await asyncio.to_thread(start, self._switcher, query, policy)
         await asyncio.to_thread(guard_check, query, policy, self._judging)
 
     async def aclose(self) -> None:
-        """Release the engine, for every team that shares it."""
+        """Close the engine, for every team that shares it."""
         await self.engine.close()
 
     def close(self) -> None:
-        """`aclose` for use outside of coroutines."""
+        """`aclose` for use outside coroutines."""
         run_sync(self.aclose())
 
     def __enter__(self) -> Team:
@@ -311,12 +312,12 @@ class Team:
 
     @property
     def _choices(self) -> tuple[int, ...]:
-        """The tokens that the switcher decides by after each patch, if it does."""
+        """The tokens by which a folded switcher decides after each patch; empty for others."""
         return self._switcher.tokens if isinstance(self._switcher, FoldedSwitcher) else ()
 
     def longest(self, state: GenerationState, policy: Policy) -> int:
-        """How long an answer's session may get: tokens of the longest prompt that it may come to,
-        the switcher's and the judge's included."""
+        """The length in tokens of the longest prompt in an answer's session, the switcher's and the
+        judge's prompts included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
         longest = state.longest_prompt + tags + _QUESTION_TOKENS
         if self._judging is None or policy.guard is None:

@@ -26,7 +26,8 @@ class GeneratesOnly:
     def loglikelihood(self, requests: Any) -> Any:
         raise UsageError(
             "a team gives no log-likelihood of a text, because it is not determined which "
-            "candidates would have written which part; choose tasks that generate answers"
+            "candidates would have written which part; choose tasks that generate answers "
+            "(generate_until)"
         )
 
     loglikelihood_rolling = loglikelihood

@@ -72,7 +72,9 @@ class TeamAPI(ModelAPI):
         """Raises UsageError for tools, for content that is not text and for settings that a team
         does not follow; EngineError if the answer fails."""
         if tools:
-            raise UsageError("a team cannot call tools; choose tasks without tools")
+            raise UsageError(
+                f"a team cannot call tools, such as {tools[0].name!r}; choose tasks without tools"
+            )
         settings = config.model_dump(exclude_none=True)
         check_settings(settings, FOLLOWED, "inspect_ai", greedy=config.temperature == 0)
         policy = with_sampling(

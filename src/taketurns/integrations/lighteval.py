@@ -86,7 +86,9 @@ class TeamModel(GeneratesOnly, LightevalModel):
     def _policy(self, doc: Doc) -> Policy:
         """The policy of a question. Raises UsageError for a question with images."""
         if doc.images:
-            raise UsageError(f"{doc.task_name}: a team reads only text, no images")
+            raise UsageError(
+                f"{doc.task_name}: a team reads only text: choose tasks without images"
+            )
         parameters = self._parameters
         policy = with_sampling(
             self._team.policy,

@@ -79,7 +79,10 @@ class TeamLM(GeneratesOnly, LM):
 
     def _query(self, request: Instance) -> Query:
         if len(request.args) > 2:
-            raise UsageError(f"{request.task_name}: a team reads only text, no images or sounds")
+            raise UsageError(
+                f"{request.task_name}: a team reads only text: choose tasks without images or "
+                "sounds"
+            )
         context = request.args[0]
         name = f"{request.task_name}/{request.doc_id}/{request.idx}"
         messages = self._conversations.get(context)

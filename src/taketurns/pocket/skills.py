@@ -64,7 +64,8 @@ def relabel(
             continue
         if record["task"] not in tasks:
             raise DataError(
-                f"record {record['id']!r} is of task {record['task']!r}, which is not a pocket task"
+                f"record {record['id']!r} is of task {record['task']!r}, which is not a pocket "
+                f"task; the pocket tasks are {', '.join(tasks)}"
             )
         if record.get("patch") is not None:
             raise DataError(

@@ -116,7 +116,10 @@ class PocketTask:
         for split in ("dev", "test", "train"):  # train takes longest to make
             if query.id in (items := self._split(split)):
                 return items[query.id]
-        raise UsageError(f"query {query.id!r} does not belong to task {self.name!r}")
+        raise UsageError(
+            f"query {query.id!r} does not belong to task {self.name!r}: take its queries from the "
+            "task"
+        )
 
     def score(self, query: Query, answer: str) -> Score:
         """1.0 for a right answer, else 0.0."""

@@ -8,7 +8,7 @@ commit, times, paths) is for the reader. In the file, the inputs are under "dete
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from taketurns.errors import DataError
 from taketurns.utils.json_files import read_json, write_json
 
 SCHEMA = "taketurns.manifest/1"
+PARTS = "own parts"
+"""The input that describes the code of a user's own tasks and scorers: a list for each task."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,16 @@ class Manifest:
         return replace(self, inputs={**self.inputs, **inputs})
 
     def with_inputs_of(self, *names: str) -> Manifest:
-        """The same run with these of its inputs alone."""
-        return replace(self, inputs={name: self.inputs[name] for name in names})
+        """The same run with these of its inputs alone, where it has them."""
+        kept = {name: value for name, value in self.inputs.items() if name in names}
+        return replace(self, inputs=kept)
 
-    def claim(self, output: Path, extensible: str | None = None) -> Manifest:
+    def claim(self, output: Path, *extensible: str) -> Manifest:
         """Claim `output` for this run before its first record, by writing the manifest.
 
-        A continued run keeps the time of its first start. `extensible` may name an input that is a
-        mapping: keys that only the output's manifest has are kept. Raises DataError if the output
-        belongs to another run, or if it has no manifest.
+        A continued run keeps the time of its first start. `extensible` may name inputs that are
+        mappings, as the user's own parts are: keys that only the output's manifest has are kept.
+        Raises DataError if the output belongs to another run, or if it has no manifest.
         """
         path = path_for(output)
         if output.is_dir():
@@ -63,9 +66,9 @@ class Manifest:
                     "continued; choose another output, or remove it"
                 )
             theirs = _read(path)
-            before, mine = self._extended(theirs, extensible)
+            before, mine = self._extended(theirs, (PARTS, *extensible))
             if theirs.get("identity") != before.identity:
-                raise DataError(self._difference(output, theirs))
+                raise DataError(before._difference(output, theirs))
             mine = replace(mine, started=theirs.get("started", self.started))
         elif path.exists() and not _is_ours(path):
             raise DataError(
@@ -75,15 +78,22 @@ class Manifest:
         mine.write(output)
         return mine
 
-    def _extended(self, theirs: Mapping[str, Any], name: str | None) -> tuple[Manifest, Manifest]:
+    def _extended(
+        self, theirs: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[Manifest, Manifest]:
         """The manifest that `theirs` must equal if this run only extends it, and the manifest of
         this run with their further keys."""
-        if name is None or name not in self.inputs:
-            return self, self
-        mine, known = self.inputs[name], _inputs(theirs).get(name) or {}
-        if any(mine.get(key, value) != value for key, value in known.items()):
-            return self, self
-        return self.with_inputs(**{name: known}), self.with_inputs(**{name: {**known, **mine}})
+        before, now = dict(self.inputs), dict(self.inputs)
+        for name in names:
+            mine, known = self.inputs.get(name) or {}, _inputs(theirs).get(name) or {}
+            if not isinstance(known, dict) or any(
+                mine.get(key, value) != value for key, value in known.items()
+            ):
+                continue  # changed, not extended
+            for inputs, value in ((before, known), (now, {**known, **mine})):
+                inputs.pop(name, None)
+                inputs.update({name: value} if value else {})
+        return replace(self, inputs=before), replace(self, inputs=now)
 
     def write(self, output: Path) -> None:
         """Write the manifest beside the output. Raises DataError."""
@@ -109,6 +119,10 @@ class Manifest:
             for name in dict.fromkeys([*self.inputs, *known])
             if digest(known.get(name)) != digest(self.inputs.get(name))
         ]
+        if PARTS in names:
+            of_tasks = self.inputs.get(PARTS) or {}, known.get(PARTS) or {}
+            at = names.index(PARTS)
+            names[at : at + 1] = [f"part {part}" for part in _differing(*of_tasks)] or [PARTS]
         differ = " and ".join(names) or "command"
         return (
             f"{output} belongs to another run, whose {differ} differed; choose another output, or "
@@ -134,6 +148,18 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _inputs(record: Mapping[str, Any]) -> Mapping[str, Any]:
     inputs = record.get("determined")
     return inputs if isinstance(inputs, dict) else {}
+
+
+def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The names of parts that are other code for a task that both runs have."""
+    return list(
+        dict.fromkeys(
+            part["name"]
+            for task, parts in mine.items()
+            for part in parts
+            if part not in theirs.get(task, parts)
+        )
+    )
 
 
 def _is_ours(path: Path) -> bool:

@@ -86,7 +86,7 @@ def query_from_json(record: Any) -> Query:
     """A query from its JSON object. Raises DataError, which names the wrong part, for anything
     else."""
     if not isinstance(record, dict):
-        raise DataError("not an object with an id and a text")
+        raise DataError('not an object with an id and a text: write {"id": "1", "text": "…"}')
     rest = dict(record)
     identifier, text, messages = (rest.pop(key, None) for key in ("id", "text", "messages"))
     reference, metadata = rest.pop("reference", None), rest.pop("metadata", None)

@@ -1,10 +1,9 @@
-"""Admission: how many answers are written at a time, how many wait, and who is next.
+"""Admission: the limits for running and waiting answers, and the order of the queue.
 
-An answer is admitted when there is a place for it and the engine has memory for it, so all waiting
-is done here. Next is the answer that has waited longest in proportion to the tokens it asks for
-(highest response ratio next): a short request passes long ones, and yet a long one's turn comes,
-because no other is admitted past the one that is due. Among the answers that are written, the
-engine takes turns patch by patch.
+An answer is admitted when there is a place for it and the engine has memory for it, so answers wait
+only here. The next one is the answer that has waited longest in proportion to the tokens that it
+asks for (highest response ratio next). A short request passes long ones, but a long one is never
+passed once it is due. The engine alternates between running answers, patch by patch.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from time import monotonic
 from taketurns.server.errors import queue_full, shutting_down
 
 Fits = Callable[[Sequence[int]], bool]
-"""Whether the engine has memory for answers of these lengths, as `BoundedEngine.fits`."""
+"""Whether the engine has memory for answers of these lengths, like `BoundedEngine.fits`."""
 
 _MAX_RETRY_AFTER = 60  # seconds
 _POLL = 0.1  # seconds
 
 
 class Ticket:
-    """A place in the queue, then the right to write; give it back with `close`.
+    """A place in the queue, then the right to write; `close` gives it back.
 
-    `tokens` is how many may be written, `length` the longest that the session may get, in tokens;
-    `since` is the time of arrival on the gate's clock."""
+    `tokens` is the limit for the answer and `length` for its session, in tokens; `since` is the
+    time of arrival on the gate's clock."""
 
     def __init__(self, gate: AdmissionGate, tokens: int, length: int, since: float) -> None:
         self.tokens = tokens
@@ -36,20 +35,20 @@ class Ticket:
         self._gate = gate
 
     async def wait(self) -> None:
-        """Return when the answer is admitted."""
+        """Wait until the answer is admitted."""
         await self.admitted.wait()
 
     def begin(self) -> None:
-        """The session is open: from now on the engine itself counts its memory."""
+        """Record that the session is open: from now on the engine itself counts its memory."""
         self._gate.begin(self)
 
     def close(self) -> None:
-        """Give up the place once the session is closed. May be called twice."""
+        """Give the place back after the session is closed. It may be called twice."""
         self._gate.leave(self)
 
 
 class AdmissionGate:
-    """Admits `running` answers as long as they fit, and lets `waiting` more wait. `clock` counts
+    """Admits up to `running` answers that fit, and lets up to `waiting` more wait. `clock` counts
     seconds."""
 
     def __init__(
@@ -65,9 +64,9 @@ class AdmissionGate:
         self._clock = clock
         self._running: dict[Ticket, float] = {}
         self._waiting: list[Ticket] = []
-        self._opening: set[Ticket] = set()  # admitted, but no session yet
+        self._opening: set[Ticket] = set()  # admitted, but without a session so far
         self._recheck: asyncio.TimerHandle | None = None
-        self._answer_seconds = 1.0  # what an answer takes, smoothed
+        self._answer_seconds = 1.0  # the smoothed duration of an answer
         self._open = True
 
     @property
@@ -84,17 +83,17 @@ class AdmissionGate:
         return self._open
 
     def enter(self, tokens: Sequence[int], lengths: Sequence[int] | None = None) -> list[Ticket]:
-        """Places for a request's answers, all or none. `tokens` is how many each may write,
-        `lengths` the longest that its session may get, with the prompt; None: the same.
+        """Places for all answers of a request. `tokens` are the answers' limits in tokens,
+        `lengths` those of their sessions, prompt included; None means the same.
 
-        Raises ApiError: 429 when the queue is full, 503 when the server shuts down. Raises
+        Raises ApiError: 429 if the queue is full, 503 if the server is shutting down. Raises
         CapacityError for an answer that never fits.
         """
         if not self._open:
             raise shutting_down()
         lengths = tokens if lengths is None else lengths
         for length in lengths:
-            self._fits([length])  # raises where it never will
+            self._fits([length])  # raises if it never fits
         now = self._clock()
         tickets = [Ticket(self, *size, since=now) for size in zip(tokens, lengths, strict=True)]
         self._waiting += tickets
@@ -107,11 +106,11 @@ class AdmissionGate:
         return tickets
 
     def begin(self, ticket: Ticket) -> None:
-        """The answer's session is open."""
+        """Record that the answer's session is open."""
         self._opening.discard(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        """The answer is written, or given up."""
+        """Record that the answer is finished or cancelled."""
         begun = self._running.get(ticket)
         if begun is not None:
             self._answer_seconds += 0.1 * (self._clock() - begun - self._answer_seconds)
@@ -119,11 +118,11 @@ class AdmissionGate:
         self._admit()
 
     def shut(self) -> None:
-        """Accept no more requests; answers that are written or wait stay."""
+        """Accept no more requests; running and waiting answers stay."""
         self._open = False
 
     def _admit(self) -> None:
-        """Admit the answers that are due, as many as fit."""
+        """Admit due answers, as many as fit."""
         while self._waiting and len(self._running) < self._max_running:
             now = self._clock()
             due = max(self._waiting, key=lambda ticket: (now - ticket.since) / ticket.tokens)
@@ -136,8 +135,8 @@ class AdmissionGate:
             due.admitted.set()
 
     def _admit_later(self) -> None:
-        """Try again soon, although no answer comes or ends: another may be due by then, and memory
-        may be freed in the middle of an answer."""
+        """Try again soon, even if no answer arrives or ends: another answer may be due then, or
+        memory may be freed within an answer."""
         if self._recheck is None:
             self._recheck = asyncio.get_running_loop().call_later(_POLL, self._admit_again)
 
@@ -152,7 +151,7 @@ class AdmissionGate:
             self._waiting.remove(ticket)
 
     def _retry_after(self) -> int:
-        """Seconds after which a place may be free."""
+        """The seconds until a place may be free."""
         ahead = len(self._waiting) - self._max_waiting
         seconds = round(self._answer_seconds * ahead / max(1, len(self._running)))
         return min(_MAX_RETRY_AFTER, max(1, seconds))

@@ -1,4 +1,4 @@
-"""The web application: which address does what."""
+"""The web application: its addresses and their functions."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _PAGE = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": what}
     for status, what in {
-        400: "The request cannot be served as it is",
-        401: "An API key is missing or wrong",
-        403: "The server was called by a name that it does not know",
+        400: "The request is not valid",
+        401: "The API key is missing or wrong",
+        403: "The request's Host header has a name that is not allowed",
         404: "There is no such model",
-        408: "The request did not come in time",
+        408: "The request did not arrive in time",
         413: "The request is too large",
         415: "The body is compressed in a way that is not known here",
-        429: "Too many requests wait; Retry-After says when to try again",
-        500: "A model failed; what was written until then is in the body",
-        503: "Loading, shutting down, or no answer could be begun in time",
-        504: "The answer took longer than it may",
+        429: "Too many requests are waiting; Retry-After says when to try again",
+        500: "A model failed; the body has the text written so far",
+        503: "Loading, shutting down, or the answer did not start in time",
+        504: "The answer exceeded the time limit",
     }.items()
 }
 
@@ -72,7 +72,7 @@ def make_app(serving: Serving) -> FastAPI:
         title="taketurns",
         version=__version__,
         summary="Checkpoints take turns writing one answer, behind the OpenAI API.",
-        docs_url=None,  # its pages load scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -104,7 +104,7 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/v1/models/{model:path}", responses={404: _ERRORS[404]})
     async def model(model: str) -> dict[str, Any]:
-        """One of them."""
+        """One model."""
         name = serving.registry.find(model).name
         return next(entry for entry in await serving.models() if entry["id"] == name)
 
@@ -122,12 +122,12 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
 def _add_operations(app: FastAPI, serving: Serving) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """The process lives."""
+        """The process is running."""
         return {"status": "ok"}
 
     @app.get("/health/ready", responses={503: {"description": "Requests are not served"}})
     async def ready(response: Response) -> dict[str, str]:
-        """Requests are served."""
+        """Whether requests are served."""
         response.status_code = 200 if serving.state == "ready" else 503
         return {"status": serving.state}
 
@@ -138,7 +138,7 @@ def _add_operations(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         return Response(serving.metrics.text(), media_type=serving.metrics.content_type)
 
 
@@ -180,7 +180,7 @@ def _api_error(error: Exception) -> ApiError:
 
 
 def _add_middleware(app: FastAPI, serving: Serving) -> None:
-    """The last one added is the outermost."""
+    """Add the middleware; the last one added is the outermost."""
     config = serving.config
     open_paths = {"/", "/health", "/health/ready", "/version"}
     if config.open_metrics:
@@ -193,7 +193,7 @@ def _add_middleware(app: FastAPI, serving: Serving) -> None:
             CORSMiddleware,
             allow_origins=list(config.cors),
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["*"],  # clients in browsers send headers of their own
+            allow_headers=["*"],  # clients in browsers send extra headers
             expose_headers=["retry-after", "x-request-id", "x-should-retry"],
         )
     if not config.api_keys and is_loopback(config.host):

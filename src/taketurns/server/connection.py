@@ -1,9 +1,9 @@
-"""Connections with timeouts: one is closed when its client reads nothing any more, or does not
-finish the head of a request.
+"""Connections with timeouts: one is closed if its client stops reading, or does not finish the head
+of a request.
 
-uvicorn waits for a client to read what was written, also when it closes a connection, so a client
-that stops reading would keep the connection and all that is queued in it for ever. Nor does uvicorn
-limit how long the head of a request may take; `middleware.BodyLimit` limits the body.
+uvicorn waits for a client to read all data, also when it closes a connection. So a client that
+stops reading would keep the connection and its queued data forever. uvicorn also does not limit the
+time for the head of a request. `middleware.BodyLimit` limits the body.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: drop what the system has queued too
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: also drop the data queued in the system
 
 
 def timeout_protocol(stall: float) -> type[asyncio.Protocol]:
-    """uvicorn's protocol with timeouts. A connection is cut when the client has not read one byte
-    of what waits to be sent for `stall` seconds (found within twice that), or when the head of a
+    """uvicorn's protocol with timeouts. A connection is closed if the client has read no byte of
+    the waiting data for `stall` seconds (detected within twice that time), or if the head of a
     request takes longer."""
 
     class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -30,7 +30,7 @@ def timeout_protocol(stall: float) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            transport.set_write_buffer_limits(high=0)  # writing pauses while anything waits
+            transport.set_write_buffer_limits(high=0)  # writing pauses while data waits
             self._transport = transport
             self._expect_head()
 
@@ -42,7 +42,7 @@ def timeout_protocol(stall: float) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.cycle is None or self.cycle.response_complete:
-                self._expect_head()  # whatever has arrived is not a whole head yet
+                self._expect_head()  # the head is not complete yet
             else:
                 self._stop_head_timer()
 

@@ -1,4 +1,4 @@
-"""The error object of OpenAI's API, with the HTTP status of every failure."""
+"""The error object of OpenAI's API, and the HTTP status of every failure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from taketurns.errors import CapacityError, EngineError, LengthError, PromptErro
 
 
 class ApiError(HTTPException):
-    """An error with an HTTP status. `code` is for programs, `param` the field that is wrong.
+    """An error with an HTTP status. `code` is for programs, `param` is the wrong field.
 
-    `retry=False` tells OpenAI's clients not to send the same request again; `retry_after` is in
-    seconds. `more` goes into the body beside the error. `reason` goes into the log only, because
-    it may name servers and files.
+    `retry=False` makes OpenAI's clients not repeat the request; `retry_after` is in seconds. `more`
+    goes into the body beside the error. `reason` goes only into the log, because it may name
+    servers and files.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ApiError(HTTPException):
         return "invalid_request_error" if self.status_code < 500 else "server_error"
 
     def fields(self) -> dict[str, Any]:
-        """The keys of the log's line."""
+        """Keys for the line in the log."""
         reason = {} if self.reason is None else {"reason": self.reason}
         return {"error": self.code, **reason}
 
@@ -66,18 +66,18 @@ class ApiError(HTTPException):
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """The request itself is wrong: 400."""
+    """The request is not valid: 400."""
     return ApiError(400, message, param=param, code=code)
 
 
 def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
     """The body has more than `limit` bytes, `how` they were counted: 413."""
-    message = f"a request may have {limit} bytes{' ' if how else ''}{how}"
+    message = f"a request may have at most {limit} bytes{' ' if how else ''}{how}"
     return ApiError(413, message, code="request_too_large", **options)
 
 
 def queue_full(seconds: int) -> ApiError:
-    """Too many answers wait already: 429."""
+    """Too many answers are waiting: 429."""
     message = f"too many requests are waiting; try again in {seconds} s"
     return ApiError(429, message, code="queue_full", retry_after=seconds)
 
@@ -94,24 +94,24 @@ def shutting_down() -> ApiError:
 
 def engine_ended() -> ApiError:
     """The engine failed and cannot recover: 503."""
-    message = "the models have stopped for good: the server must be started again"
+    message = "the models have stopped and cannot recover: restart the server"
     return ApiError(503, message, code="engine_ended", retry=False)
 
 
 def timed_out(seconds: float, began: bool) -> ApiError:
-    """The answer took longer than `seconds`: 504, or 503 where it never began."""
+    """The answer took longer than `seconds`: 504, or 503 if it did not start."""
     if not began:
-        message = f"no answer could be begun within {seconds:g} s"
+        message = f"the answer did not start within {seconds:g} s: try again later"
         return ApiError(503, message, code="queue_timeout", retry_after=1)
-    message = f"the answer was not finished within {seconds:g} s"
+    message = f"the answer was not finished within {seconds:g} s: lower max_tokens"
     return ApiError(504, message, code="timeout", retry=False)
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """The error that a client gets for an exception of this package."""
+    """The error for a client, from an exception of this package."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, PromptError):  # its message names the query's id, which we made
+    if isinstance(error, PromptError):  # without the query's id, which is internal
         code = "context_length_exceeded" if isinstance(error, LengthError) else None
         return bad_request(error.what, error.setting, code)
     if isinstance(error, UsageError):
@@ -119,6 +119,6 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, CapacityError):
         return ApiError(503, str(error), code="no_memory", retry=False, reason=str(error))
     if isinstance(error, EngineError):
-        message = "a model failed: the server's log says why"
+        message = "a model failed: see the server's log"
         return ApiError(500, message, code="engine_error", reason=str(error))
-    return ApiError(500, "something went wrong here", code="internal_error")
+    return ApiError(500, "the server failed: see its log", code="internal_error")

@@ -1,8 +1,8 @@
-"""The exporters of traces, as OpenTelemetry's environment variables configure them.
+"""Exporters of traces, configured by OpenTelemetry's environment variables.
 
-A process that has a tracer provider already (`opentelemetry-instrument`, or a program that serves a
-team) keeps it. Otherwise `OTEL_TRACES_EXPORTER` names the exporters, `otlp` where it names none;
-the exporters, the sampler and the batches read the rest.
+If the process already has a tracer provider (`opentelemetry-instrument`, or a program that serves a
+team), that is used. Otherwise `OTEL_TRACES_EXPORTER` names the exporters, by default `otlp`; the
+exporters, the sampler and the batches read their own variables.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from taketurns.utils.extras import require
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-_GROUP = "opentelemetry_traces_exporter"  # of the entry points of packages with exporters
+_GROUP = "opentelemetry_traces_exporter"  # the group of entry points for exporters
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 def tracer_of_environment() -> Tracer:
-    """The tracer of a server. Raises UsageError for an exporter that is not installed."""
+    """The server's tracer. Raises UsageError for an exporter that is not installed."""
     require("traces", "opentelemetry.sdk")
     from opentelemetry import trace
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -44,7 +44,7 @@ def tracer_of_environment() -> Tracer:
 
 
 def _has_no_processor(provider: Any) -> bool:
-    """`OTEL_PYTHON_TRACER_PROVIDER` alone makes a provider whose spans go nowhere."""
+    """Whether a provider exports no spans, as `OTEL_PYTHON_TRACER_PROVIDER` alone makes it."""
     processor = getattr(provider, "_active_span_processor", None)
     return getattr(processor, "_span_processors", None) == ()
 
@@ -59,8 +59,8 @@ def _exporters() -> Iterator[SpanExporter]:
         if not installed:
             known = sorted({entry.name for entry in entry_points(group=_GROUP)})
             raise UsageError(
-                f"OTEL_TRACES_EXPORTER={setting} needs {exporter}, which is not installed; "
-                f"there are {', '.join(known)} and none"
+                f"OTEL_TRACES_EXPORTER={setting} needs {exporter}, which is not installed: install "
+                f"it, or set one of {', '.join(known)}, none"
             )
         yield next(iter(installed)).load()()
 
@@ -73,7 +73,6 @@ def _otlp() -> str:
     )
     if protocol not in _OTLP:
         raise UsageError(
-            f"the OTLP protocol may be {' or '.join(_OTLP)} here, not {protocol!r} "
-            "(OTEL_EXPORTER_OTLP_PROTOCOL)"
+            f"OTEL_EXPORTER_OTLP_PROTOCOL must be {' or '.join(_OTLP)}, not {protocol!r}"
         )
     return _OTLP[protocol]

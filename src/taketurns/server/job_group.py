@@ -1,8 +1,8 @@
-"""Runs the jobs of one request: a task a job, and one stream of their events.
+"""Runs the jobs of one request: one task per job, and one stream of their events.
 
-A job holds its place while it is written, not while its client reads: a slow client costs the
-events that it has not read yet, and no memory of the models. Leaving the `async with` cancels what
-is still being written, which frees it within a token.
+A job holds its place while it is written, not while its client reads. So a slow client holds only
+the unread events in memory, and no memory of the models. Leaving the `async with` cancels running
+jobs, which frees their memory within one token.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from taketurns.server.logs import LOG
 from taketurns.types import Delta, Patch, Token, Trace
 
 _INTERRUPTED = "interrupted"  # the message of the cancellation
-_MAX_BATCH = 64  # events that are given out before other requests have their turn
+_MAX_BATCH = 64  # events that are sent before other requests get their turn
 
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A job is admitted and its session is open; it waited `waited` seconds for both."""
+    """A job is admitted and its session is open, after a wait of `waited` seconds."""
 
     waited: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """An answer could not be finished; the events before this one stay valid."""
+    """An answer failed; the events before this one stay valid."""
 
     error: ApiError
 
@@ -59,13 +59,14 @@ class JobGroup:
         self._unfinished = len(jobs)
 
     async def __aenter__(self) -> JobGroup:
-        """Raises ApiError when the queue is full, CapacityError for an answer that never fits."""
+        """Start the jobs. Raises ApiError if the queue is full, CapacityError for an answer that
+        never fits."""
         tickets = self._gate.enter(
             [job.policy.max_tokens for job in self._jobs], [job.length for job in self._jobs]
         )
         for job, ticket in zip(self._jobs, tickets, strict=True):
             task = asyncio.create_task(self._run(job, ticket))
-            task.add_done_callback(partial(_close, ticket))  # even if it never began
+            task.add_done_callback(partial(_close, ticket))  # even if it never started
             self._tasks.append(task)
         return self
 
@@ -75,8 +76,8 @@ class JobGroup:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aiter__(self) -> AsyncIterator[list[tuple[int, Event]]]:
-        """The events since the last time, one at least. A client that reads slowly finds many;
-        other requests have their turn between two lists."""
+        """Yields lists of the events since the last one, each with at least one event. A slow
+        client gets long lists; other requests get their turn between two lists."""
         while self._unfinished:
             events = [await self._events.get()]
             while not self._events.empty() and len(events) < _MAX_BATCH:
@@ -86,7 +87,7 @@ class JobGroup:
             await asyncio.sleep(0)
 
     def interrupt(self) -> None:
-        """The server stops now: end what is not written yet with an error."""
+        """End unfinished answers with an error, because the server stops."""
         for task in self._tasks:
             task.cancel(_INTERRUPTED)
 
@@ -123,7 +124,7 @@ class JobGroup:
             if timeout.expired():
                 emit(JobFailed(timed_out(self._config.timeout, began)))
             else:
-                LOG.exception("an answer broke off", exc_info=error)
+                LOG.exception("an answer failed", exc_info=error)
                 emit(JobFailed(as_api_error(error)))
         finally:
             ticket.close()

@@ -1,4 +1,4 @@
-"""Turns a request into jobs: one for each choice that the request asks for."""
+"""Turns a request into jobs: one for each choice of the request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from taketurns.server.schemas import (
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.types import Message, Query
 
-_SEED_BITS = 48  # a JSON number holds so many exactly in every client
+_SEED_BITS = 48  # every client reads a JSON number of so many bits exactly
 
 AnyRequest = ChatRequest | CompletionRequest
 
@@ -44,9 +44,9 @@ AnyRequest = ChatRequest | CompletionRequest
 class CompletionJob:
     """An answer to write: choice `index` of a request.
 
-    `prompts` are the token ids that each candidate continues, `codecs` their tokenizers. Of the
-    choices with one prompt only one has `counts_prompt`, so that usage counts the prompt once.
-    `length` is the longest that its session may get, in tokens, as `Engine.session` takes it.
+    `prompts` are the token ids that each candidate continues, `codecs` their tokenizers. Only one
+    of the choices of a prompt has `counts_prompt`, so that usage counts the prompt once. `length`
+    is the session's limit in tokens, for `Engine.session`.
     `echo` is what goes before the answer; without `writes` nothing follows it. Tokens that have
     log-probabilities are named by their text, or without `names_tokens` by their ids.
     """
@@ -71,20 +71,22 @@ class CompletionJob:
         return [candidate.name for candidate in self.team.candidates]
 
     def prompt_of(self, speaker: int | None) -> tuple[int, ...]:
-        """The prompt as `speaker` reads it; None, before anyone has written, is candidate 0."""
+        """The prompt as `speaker` reads it; None, before the first patch, means candidate 0."""
         return self.prompts[speaker or 0]
 
 
 async def make_jobs(
     request: AnyRequest, registry: ModelRegistry, limits: ServeConfig
 ) -> list[CompletionJob]:
-    """The jobs of a request, by choice. Raises ApiError, and PromptError for a prompt that does
-    not fit."""
+    """The jobs of a request, one per choice. Raises ApiError, and PromptError for a prompt that
+    does not fit."""
     served = registry.find(request.model)
     count, prompts = request.n or 1, request.prompts
     if count * len(prompts) > limits.most_choices:
         raise bad_request(
-            f"a request may ask for {limits.most_choices} choices, not {count * len(prompts)}", "n"
+            f"a request may ask for at most {limits.most_choices} choices, not "
+            f"{count * len(prompts)}",
+            "n",
         )
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _with_switcher(team, served, request.taketurns)
@@ -100,7 +102,7 @@ async def make_jobs(
     await team.prepare()
 
     def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
-        """The choices of one prompt, which is read once; their indices give them other draws."""
+        """The choices of one prompt, which is encoded once; their indices give different draws."""
         query = _query(str(first), prompt, infos)
         try:
             draft = team.blank(query, policy, prompt_options(request, prompt, infos))
@@ -109,15 +111,17 @@ async def make_jobs(
         for name in ("return_token_ids", "return_tokens_as_token_ids"):
             if getattr(request, name) and not draft.exact:
                 raise bad_request(
-                    f"there is no list of token ids that means the same to all of {served.name!r}: "
-                    f"its candidates' tokenizers differ, or its servers give no ids; leave {name} "
-                    "out, or name one candidate as the model",
+                    f"{served.name!r} has no common token ids, because "
+                    f"its candidates' tokenizers "
+                    "differ or its servers report no ids: leave out {name}, or use one "
+                    "candidate as the model",
                     name,
                 )
         limit = limits.max_prompt_tokens
         if limit is not None and draft.longest_prompt > limit:
             raise bad_request(
-                f"the prompt has {draft.longest_prompt} tokens, this server takes {limit}",
+                f"the prompt has {draft.longest_prompt} tokens, but this server accepts at most "
+                f"{limit}: shorten it",
                 code="context_length_exceeded",
             )
         own = tuple(tuple(draft.prompt(index)) for index in range(len(team.candidates)))
@@ -147,14 +151,14 @@ async def make_jobs(
 
     jobs: list[CompletionJob] = []
     for number, prompt in enumerate(prompts):
-        # In a thread: all streams are written on this loop, and a long prompt or a slow template
-        # would hold them up.
+        # In a thread, because a long prompt or a slow template would delay all streams, which are
+        # written in this event loop.
         jobs += await asyncio.to_thread(jobs_of, number * count, prompt)
     return jobs
 
 
 def conversation_query(identifier: str, turns: Sequence[ChatMessage]) -> Query:
-    """A conversation as a query. A single question is a plain text, as in task files."""
+    """A conversation as a query. A single question becomes a plain text, as in task files."""
     if len(turns) == 1 and turns[0].role == "user":
         return Query(identifier, text=turns[0].text)
     messages = (
@@ -164,7 +168,7 @@ def conversation_query(identifier: str, turns: Sequence[ChatMessage]) -> Query:
 
 
 def candidate_index(name: str | int, served: RegisteredModel, param: str) -> int:
-    """The index of a candidate given by name or index. Raises ApiError that names `param`."""
+    """The index of a candidate from its name or index. Raises ApiError, which names `param`."""
     if isinstance(name, str) and name in served.speakers:
         return served.speakers.index(name)
     if isinstance(name, int) and 0 <= name < len(served.speakers):
@@ -192,12 +196,12 @@ def _with_switcher(team: Team, served: RegisteredModel, options: TurnOptions | N
 
 
 def _policy(request: AnyRequest, served: RegisteredModel, limits: ServeConfig) -> Policy:
-    """The team's policy with the changes that the request asks for."""
+    """The team's policy with the changes of the request."""
     policy = served.chat.policy
     if request.wanted_tokens is not None and request.wanted_tokens > limits.max_tokens:
         field = request.wanted_tokens_field
         raise bad_request(
-            f"{field} is {request.wanted_tokens}, this server writes up to {limits.max_tokens}",
+            f"{field} is {request.wanted_tokens}, but this server writes up to {limits.max_tokens}",
             field,
         )
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
@@ -236,34 +240,40 @@ def _turn_changes(options: TurnOptions, served: RegisteredModel) -> dict[str, An
     if options.switcher not in (None, "team"):
         changes["patch"] = served.chat.policy.unfollowed.patch
     if "patch_size" in changes:
-        changes["patch"] = None  # fixed sizes, whatever the team's rule
+        changes["patch"] = None  # fixed sizes in place of the team's rule
     return changes
 
 
 def _max_share(
     shares: Mapping[str, float], served: RegisteredModel
 ) -> tuple[tuple[int, float], ...]:
-    """For each candidate the lower of the team's and the request's limit."""
+    """For each candidate the lower of the team's and the request's limits."""
     lowest = dict(served.chat.policy.max_share)
     for name, share in shares.items():
         index = candidate_index(name, served, "taketurns.max_share")
         lowest[index] = min(share, lowest.get(index, 1.0))
     if len(lowest) == len(served.speakers):
-        raise bad_request("somebody must be free to write any share", "taketurns.max_share")
+        raise bad_request(
+            f"max_share caps all {len(served.speakers)} candidates: leave out at least one of "
+            "them, so that it can always write",
+            "taketurns.max_share",
+        )
     return tuple(lowest.items())
 
 
 def _guard(options: GuardOptions | None, served: RegisteredModel) -> Guard | None:
-    """The team's guard, which rejects the request's words too."""
+    """The team's guard, which also rejects the request's words."""
     guard = served.chat.policy.guard
     if options is None:
         return guard
     param = "taketurns.guard.to"
     to = None if options.to is None else candidate_index(options.to, served, param)
     if guard is None and to is None:
-        raise bad_request("which candidate writes in place of what fails? Name it", param)
+        raise bad_request("a guard needs to, the candidate that replaces rejected patches", param)
     if guard is None:
         return Guard(to or 0, tuple(options.words))
     if to not in (None, guard.to):
-        raise bad_request(f"here it is {served.speakers[guard.to]} who writes instead", param)
+        raise bad_request(
+            f"the team's guard has {served.speakers[guard.to]} write instead: leave out to", param
+        )
     return replace(guard, words=(*guard.words, *options.words))

@@ -1,5 +1,5 @@
-"""Structured logs: a JSON object a line, on standard error. They hold no client's text unless the
-configuration says so: of an exception that quotes its input, they hold only the kind."""
+"""Structured logs: one JSON object per line, on standard error. They have no text of clients unless
+the configuration allows it: for an exception that quotes its input, only its kind is logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHERS = (("uvicorn", logging.WARNING), ("opentelemetry", logging.WARNING))
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; `extra={"fields": {…}}` gives it more keys."""
+    """A record as one line of JSON; `extra={"fields": {…}}` adds keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -36,7 +36,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _lines(error: BaseException) -> Iterator[str]:
-    """A traceback as Python prints it, after those of the exceptions that led to this one."""
+    """A traceback in Python's format, after the tracebacks of the exceptions that led to it."""
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if earlier is not None:
         yield from _lines(earlier)

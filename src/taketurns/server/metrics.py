@@ -1,4 +1,4 @@
-"""The metrics for Prometheus. Where vLLM measures the same thing, the name is vLLM's."""
+"""Metrics for Prometheus. If vLLM has the same metric, the name is vLLM's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPEAKER = ("model_name", "speaker")
 
 
 class Metrics:
-    """The metrics of one server, in a registry of their own."""
+    """The metrics of one server, in a separate registry."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -42,7 +42,7 @@ class Metrics:
         self.inter_token = short(
             "vllm:inter_token_latency_seconds", "Between one token and the next"
         )
-        self.queued = seconds("vllm:request_queue_time_seconds", "Before an answer began")
+        self.queued = seconds("vllm:request_queue_time_seconds", "From the request to its start")
         self.whole = seconds(
             "vllm:e2e_request_latency_seconds", "From the request to the end of an answer"
         )
@@ -52,27 +52,27 @@ class Metrics:
             "taketurns:patches", "Patches written", ("model_name", "speaker", "reason")
         )
         self.speaker_tokens = counter(
-            "taketurns:speaker_tokens", "Tokens by who wrote them", _SPEAKER
+            "taketurns:speaker_tokens", "Written tokens by speaker", _SPEAKER
         )
         self.fallbacks = counter(
-            "taketurns:fallbacks", "Patches by a speaker who stood in for another", _SPEAKER
+            "taketurns:fallbacks", "Patches by a speaker that stood in for a failed one", _SPEAKER
         )
         self.withheld = counter(
-            "taketurns:patches_withheld", "Patches that failed the guard, by their writer", _SPEAKER
+            "taketurns:patches_withheld", "Patches that failed the guard, by speaker", _SPEAKER
         )
         self.withheld_tokens = counter(
             "taketurns:tokens_withheld", "Tokens of patches that failed the guard", _SPEAKER
         )
         self.guard = short(
-            "taketurns:guard_seconds", "What a guard took: vetting, and writing in vain"
+            "taketurns:guard_seconds", "The guard's time: checks and rejected patches"
         )
-        self.switcher = short("taketurns:switcher_seconds", "Asking who writes the next patch")
+        self.switcher = short("taketurns:switcher_seconds", "The switcher's time for a decision")
         self.refused = counter(
             "taketurns:requests_refused", "Requests answered with an error", ("code",)
         )
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' format."""
+        """All metrics in the format of Prometheus."""
         return generate_latest(self._registry)
 
     def patch(self, model: str, speakers: Sequence[str], patch: Patch) -> None:

@@ -1,7 +1,7 @@
 """The middleware between the socket and the endpoints: host names, API keys, the size of a body,
 response headers and the access log.
 
-It is plain ASGI, so that a stream passes through untouched and a disconnect is noticed.
+It is plain ASGI, so streams pass unchanged and disconnects are noticed.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ HEADERS = {
 
 class AccessLog:
     """Gives every request an id, the client's own where it sends one as `x-request-id`, and every
-    response its headers, and logs one line a request.
+    response its headers, and logs one line per request.
 
-    An exception that nothing below has caught becomes a response too. `count_error` gets the code,
-    or else the status, of every response that is an error. Endpoints put what they know into
-    `scope["taketurns"]`, whose items are keys of the line.
+    An exception that was not caught becomes a response too. `count_error` is called with the code,
+    or else the status, of every error response. Endpoints put facts into `scope["taketurns"]`; its
+    items are keys of the log's line.
     """
 
     def __init__(self, app: ASGIApp, count_error: Callable[[str], None]) -> None:
@@ -127,7 +127,7 @@ def client_request_id(headers: Headers) -> str | None:
 
 
 class RequestCheck(ABC):
-    """A middleware that answers a request with an error where `check` returns one."""
+    """A middleware that answers a request with the error of `check`, if there is one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -146,34 +146,34 @@ class RequestCheck(ABC):
 
     @abstractmethod
     def check(self, path: str, headers: Headers) -> ApiError | None:
-        """The error of a request for `path`, None for one that may pass."""
+        """The error of a request for `path`, None if it may pass."""
 
     async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on a request that may pass."""
+        """Pass a valid request on."""
         await self._app(scope, receive, send)
 
 
 class FramingCheck(RequestCheck):
-    """Refuses a request that has both Content-Length and Transfer-Encoding, and closes its
-    connection: a proxy before this server may have believed the other header, and then it takes
-    what follows for the request of another client (request smuggling)."""
+    """Refuses a request with both Content-Length and Transfer-Encoding, and closes its connection.
+    A proxy in front of this server may use the other header, and would then take the rest of the
+    body for the request of another client (request smuggling)."""
 
     def check(self, path: str, headers: Headers) -> ApiError | None:
         if not ("content-length" in headers and "transfer-encoding" in headers):
             return None
         return ApiError(
             400,
-            "a request has Content-Length or Transfer-Encoding, not both",
+            "a request must have Content-Length or Transfer-Encoding, not both",
             code="ambiguous_length",
             headers={"connection": "close"},
         )
 
 
 class HostCheck(RequestCheck):
-    """Refuses a request that calls the server by a foreign name.
+    """Refuses a request whose Host header has a name that is not allowed.
 
-    A page of another site can give its own name the address 127.0.0.1 once it is loaded (DNS
-    rebinding); the browser then takes this server for that site, but still sends the name.
+    After a page of another site is loaded, the site can map its own name to 127.0.0.1 (DNS
+    rebinding). The browser then takes this server for that site, but still sends the name.
     """
 
     def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
@@ -186,13 +186,14 @@ class HostCheck(RequestCheck):
             return None
         return ApiError(
             403,
-            "this server may not be called by this name: use localhost, or add it to allowed_hosts",
+            "this host name is not allowed: use localhost, or add the name to allowed_hosts",
             code="unknown_host",
         )
 
 
 class ApiKeyCheck(RequestCheck):
-    """Asks for an API key, except at `open_paths` and below `/page/`. Without keys all may pass."""
+    """Requires an API key, except at `open_paths` and below `/page/`. Without keys, all requests
+    pass."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
         super().__init__(app)
@@ -204,7 +205,7 @@ class ApiKeyCheck(RequestCheck):
             return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
         digest = _digest(key.strip())
-        # Every key is compared, in constant time, so that the time says nothing about the keys.
+        # Compare every key in constant time, so that the time reveals nothing about the keys.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if scheme.lower() == "bearer" and any(matches):
             return None
@@ -217,8 +218,8 @@ class ApiKeyCheck(RequestCheck):
 
 
 class BodyLimit(RequestCheck):
-    """Refuses a request whose body is longer than `limit` bytes, without reading the rest, or has
-    not arrived within `seconds`."""
+    """Refuses a request whose body is longer than `limit` bytes, without reading the rest, or does
+    not arrive within `seconds`."""
 
     def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
         super().__init__(app)
@@ -255,7 +256,7 @@ class BodyLimit(RequestCheck):
     def _too_late(self) -> ApiError:
         return ApiError(
             408,
-            f"the request did not come within {self._seconds:g} s",
+            f"the request did not arrive within {self._seconds:g} s",
             code="request_timeout",
             headers={"connection": "close"},
         )
@@ -268,7 +269,7 @@ def host_name(host: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether `name` is an IP address, which no name server can map to another."""
+    """Whether `name` is an IP address, which a name server cannot map to another one."""
     with suppress(ValueError):
         ip_address(name)
         return True
@@ -276,7 +277,7 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on `host`."""
+    """Whether only this machine can reach a server that listens on `host`."""
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 

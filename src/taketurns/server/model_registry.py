@@ -1,6 +1,6 @@
 """The models that a server offers: the team under its name, and each candidate under its own.
 
-Where the team's policy has a guard or limits shares, only the team is offered."""
+If the team's policy has a guard or limits shares, only the team is offered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taketurns.server.errors import ApiError
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A model that clients can name. `chat` writes answers, `plain` continues bare text."""
+    """A model that clients can name. `chat` writes answers, `plain` continues a text."""
 
     name: str
     chat: Team
@@ -33,25 +33,25 @@ class RegisteredModel:
 
 
 class ModelRegistry:
-    """The models of a server, the team first. Raises ConfigError for a name that a candidate
-    has."""
+    """The models of a server, the team first. Raises ConfigError if a candidate has the team's
+    name."""
 
     def __init__(self, team: Team, name: str) -> None:
         candidates = [candidate.name for candidate in team.candidates]
         if name in candidates:
             raise ConfigError(
-                f"the team is served as {name!r}, which one of its candidates is called: "
-                "give it another --name"
+                f"the team and one of its candidates have the name {name!r}: give the team another "
+                "--name"
             )
         self.team = team
         self._created = int(time())
         self._served = {name: RegisteredModel(name, team, team.verbatim())}
         if team.policy.guard or team.policy.max_share:
-            return  # a candidate that is restricted in the team must not be had without it
+            return  # a candidate that is restricted in the team must not be served alone
         for candidate in candidates:
             alone = team.alone(candidate)
-            # In patches, as the team: between them the engine lets other answers in, and the text
-            # does not depend on them.
+            # Write in patches, as the team does: the engine admits other answers between patches,
+            # and the text does not depend on them.
             alone.policy = replace(alone.policy, patch_size=team.policy.patch_size)
             self._served[candidate] = RegisteredModel(candidate, alone, alone.verbatim())
 
@@ -59,7 +59,7 @@ class ModelRegistry:
         return iter(self._served.values())
 
     def find(self, name: str | None) -> RegisteredModel:
-        """A model by its name; None is the team. Raises ApiError."""
+        """A model by its name; None means the team. Raises ApiError."""
         if name is None:
             return next(iter(self))
         if name not in self._served:
@@ -73,7 +73,7 @@ class ModelRegistry:
         return self._served[name]
 
     async def infos(self, served: RegisteredModel) -> list[ModelInfo]:
-        """What the engine knows of each candidate of `served`."""
+        """The engine's facts about each candidate of `served`."""
         return [await self.team.engine.info(name) for name in served.speakers]
 
     async def prepare(self) -> None:
@@ -102,7 +102,7 @@ class ModelRegistry:
 
 
 def policy_to_json(policy: Policy, speakers: Sequence[str]) -> dict[str, Any]:
-    """The part of a policy that a client may see, candidates by their names."""
+    """The part of a policy that clients may see, with the candidates' names."""
     return {
         "patch_size": policy.patch_size,
         "patch": None if policy.patch is None else asdict(policy.patch),

@@ -1,4 +1,4 @@
-"""Follows the events of one request, for the metrics, the log and the traces."""
+"""Follows the events of one request for the metrics, the log and the traces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taketurns.types import Delta, Patch, Trace
 
 @dataclass
 class _JobProgress:
-    """What is known of one job; times are those of `perf_counter`."""
+    """The progress of one job; times are of `perf_counter`."""
 
     job: CompletionJob
     first_speaker: int | None = None
@@ -28,7 +28,7 @@ class _JobProgress:
 
     @property
     def prompt_tokens(self) -> int:
-        """As usage has it: the prompt as the first speaker read it."""
+        """The prompt's tokens as usage counts them: as the first speaker read it."""
         return len(self.job.prompt_of(self.first_speaker))
 
 
@@ -55,13 +55,13 @@ class RequestMonitor:
             ]
 
     def open(self) -> None:
-        """The jobs wait or are written; a request that is refused is not counted."""
+        """Start counting the jobs; a refused request is not counted."""
         self._open = True
         self._metrics.waiting.labels(self._model).inc(len(self._progress))
 
     @property
     def patches(self) -> list[tuple[CompletionJob, Patch, float]]:
-        """Every patch: of which job, and when it was complete (`perf_counter`)."""
+        """Every patch, with its job and the time when it was complete (`perf_counter`)."""
         return [
             (progress.job, patch, at)
             for progress in self._progress.values()
@@ -69,7 +69,7 @@ class RequestMonitor:
         ]
 
     def see(self, index: int, event: Event) -> None:
-        """An event of choice `index`."""
+        """Count an event of choice `index`."""
         progress, now = self._progress[index], perf_counter()
         if isinstance(event, Delta | Patch) and progress.first_speaker is None:
             self._speaks_first(progress, event.speaker)
@@ -90,7 +90,7 @@ class RequestMonitor:
             self._end(progress, "error", now)
 
     def close(self) -> None:
-        """No more events are read: a job that has not ended was aborted."""
+        """Stop counting: a job that has not ended was aborted."""
         if not self._open:
             return
         now = perf_counter()

@@ -1,7 +1,7 @@
 """Runs a served team with uvicorn until a signal stops it.
 
-The socket listens at once, before the models are loaded, so that liveness and readiness differ. The
-first SIGTERM or Ctrl-C lets open answers finish, the second stops at once.
+The socket listens before the models are loaded, so liveness and readiness differ. The first SIGTERM
+or Ctrl-C lets running answers finish; the second stops at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from taketurns.server.middleware import is_loopback
 from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.serving import Serving
 
-_CLOSE_TIMEOUT = 5  # seconds that connections may take to close, once every answer is written
+_CLOSE_TIMEOUT = 5  # seconds for connections to close after the last answer
 
 
 def serve(
@@ -40,10 +40,9 @@ def serve(
     open_page: bool = False,
 ) -> None:
     """Serve `team` as `name`; returns after an orderly shutdown. `open_page` opens the page in a
-    browser, where there is a screen.
+    browser, if there is a screen.
 
-    Raises UsageError when it cannot listen, ConfigError or EngineError when a model cannot be
-    loaded.
+    Raises UsageError if it cannot listen, ConfigError or EngineError if a model cannot be loaded.
     """
     registry = ModelRegistry(team, config.name or name)
     serving = Serving(registry, config, tracer_of_environment() if config.traces else None)
@@ -54,7 +53,7 @@ def serve(
         url = f"http://{shown}:{port}"
         say(f"serving {next(iter(registry)).name} at {url}")
         if not config.api_keys and not is_loopback(config.host):
-            say("whoever reaches this machine may ask: there are no API keys (--api-key)")
+            say("no API key is set (--api-key): anyone who can reach this machine can use the team")
         server = TeamServer(serving, url if open_page and _has_screen() else None)
         server.run(sockets=[listening])
     if server.failure is not None:
@@ -62,24 +61,27 @@ def serve(
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """A listening socket. Raises UsageError when the address cannot be had."""
+    """A listening socket. Raises UsageError if the address cannot be used."""
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         return socket.create_server((config.host, config.port), family=family, backlog=2048)
     except OSError as error:
         where = f"{config.host}:{config.port}"
-        raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
+        raise UsageError(
+            f"cannot listen on {where}: {error.strerror or error}; choose another --port or --host"
+        ) from error
 
 
 def _has_screen() -> bool:
-    """Whether a browser has a window; without one it would open in the terminal."""
+    """Whether a browser can open a window; otherwise it would open in the terminal."""
     if sys.platform in ("darwin", "win32"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 class TeamServer(uvicorn.Server):
-    """A uvicorn server that loads the models while it listens, and drains before it stops.
+    """A uvicorn server that loads the models while it listens, and finishes running answers before
+    it stops.
 
     `failure` is the error that ended the loading; `page` is a URL to open when it is ready."""
 

@@ -1,4 +1,4 @@
-"""A served team: answers requests, follows them, and shuts down in order."""
+"""A served team: answers requests, monitors them, and shuts down in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from taketurns.server.tracing import Tracer
 State = Literal["loading", "ready", "leaving", "failed"]
 
 _POLL = 0.02  # seconds
-_GRACE = 2.0  # seconds in which interrupted streams tell their clients
+_GRACE = 2.0  # seconds for interrupted streams to send their error
 _UNREADY: Mapping[State, Callable[[], ApiError]] = {
     "loading": loading,
     "leaving": shutting_down,
@@ -69,15 +69,15 @@ class Serving:
         return "ready" if self._loaded else "loading"
 
     async def load(self) -> None:
-        """Load every model; until then requests are refused. Raises ConfigError or EngineError."""
+        """Load every model; requests are refused before that. Raises ConfigError or EngineError."""
         await self.registry.prepare()
         async with self.registry.team.engine.session(0, 1):
-            pass  # a switcher's weights load with the first session
+            pass  # the first session loads a switcher's weights
         self._loaded = True
 
     async def leave(self) -> None:
-        """Admit no more requests, and return when the open ones are answered or `config.drain`
-        seconds have passed."""
+        """Admit no more requests. Returns when the running ones are answered, or after
+        `config.drain` seconds."""
         self.gate.shut()
         if await self._drained_within(self.config.drain):
             return
@@ -86,7 +86,7 @@ class Serving:
         await self._drained_within(_GRACE)
 
     async def _drained_within(self, seconds: float) -> bool:
-        """Whether every response is written and read within so many seconds."""
+        """Whether every response is written and read within `seconds` seconds."""
         try:
             async with asyncio.timeout(seconds):
                 while self._open_groups:
@@ -102,7 +102,7 @@ class Serving:
             await self._tracer.close()
 
     async def models(self) -> list[dict[str, Any]]:
-        """The entries of /v1/models; the team's has the page's example questions."""
+        """The entries of /v1/models; the team's entry has the page's example questions."""
         team, *candidates = await self.registry.describe()
         extension = {**team["taketurns"], "examples": list(self.config.examples)}
         return [{**team, "taketurns": extension}, *candidates]
@@ -143,7 +143,7 @@ class Serving:
     async def _monitored(
         self, group: JobGroup, monitor: RequestMonitor, request: Request
     ) -> AsyncIterator[None]:
-        """Runs the jobs; at the end the log and the traces get what the monitor has seen."""
+        """Run the jobs, then give the monitor's facts to the log and the traces."""
         try:
             async with group:
                 monitor.open()
@@ -166,8 +166,8 @@ async def _stream(
     builder: ResponseBuilder,
     push: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Push the events as they come. An error before the first token is raised, for it can have its
-    own status; a later one is the last event of the stream."""
+    """Push the events as they come. An error before the first token is raised, so that the response
+    has its status; a later error is the last event of the stream."""
     begun = False
     async for events in group:
         chunks: list[bytes] = []
@@ -186,9 +186,9 @@ async def _stream(
                 break
             try:
                 chunks.append(builder.event(index, event))
-            except ValueError:  # the stream ends with an error, not without a word
+            except ValueError:  # end the stream with an error event
                 error = _not_a_number()
-                LOG.error("an answer cannot be told", extra={"fields": error.fields()})
+                LOG.error("an answer is not valid JSON", extra={"fields": error.fields()})
                 break
         if error is not None:
             chunks.append(server_sent_event(error.body()))
@@ -200,7 +200,7 @@ async def _stream(
 
 
 async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuilder) -> bytes:
-    """The whole response. An error has what was written in its body."""
+    """The whole response. The body of an error has the text written so far."""
     async for events in group:
         for index, event in events:
             monitor.see(index, event)
@@ -218,4 +218,4 @@ async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuil
 
 
 def _not_a_number() -> ApiError:
-    return as_api_error(NotANumberError("an answer holds NaN or infinity, which JSON cannot say"))
+    return as_api_error(NotANumberError("an answer holds NaN or infinity, which is not JSON"))

@@ -1,4 +1,4 @@
-"""Responses that end when their client disconnects."""
+"""Responses that end if their client disconnects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ClientDisconnected(Exception):
 
 
 async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, and cancel it when the client disconnects. Raises ClientDisconnected then."""
+    """Run `work`. If the client disconnects, cancel it and raise ClientDisconnected."""
     working = asyncio.create_task(work)
     listening = asyncio.create_task(_disconnected(receive))
     try:
@@ -37,10 +37,10 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events: `write` gets a function that sends bytes.
+    """Server-sent events: `write` is called with a function that sends bytes.
 
-    The status is sent with the first bytes, so a failure before them is an ordinary error response.
-    `connection.timeout_protocol` limits how long a client may read nothing.
+    The status is sent with the first bytes, so an earlier failure is an ordinary error response.
+    `connection.timeout_protocol` limits the time in which a client reads nothing.
     """
 
     media_type = "text/event-stream"

@@ -1,4 +1,4 @@
-"""/tokenize and /detokenize, as vLLM has them; for the team, where its candidates agree."""
+"""/tokenize and /detokenize, as in vLLM; for the team only if its candidates agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 async def tokenize(request: TokenizeRequest, registry: ModelRegistry) -> dict[str, Any]:
     """Token ids of a text, or of the prompt that a conversation becomes."""
     if (request.prompt is None) == (request.messages is None):
-        raise bad_request("either prompt or messages is needed, not both", "prompt")
+        raise bad_request("send either prompt or messages, not both", "prompt")
     if request.messages is not None and request.add_special_tokens:
         raise bad_request(
             "add_special_tokens: true is not supported with messages, whose chat template writes "
@@ -29,7 +29,7 @@ async def tokenize(request: TokenizeRequest, registry: ModelRegistry) -> dict[st
         )
     served = registry.find(request.model)
     infos = await registry.infos(served)
-    # In a thread: a text may be as long as a body, and would hold the streams of others up.
+    # In a thread, because a long text would delay all streams.
     return await asyncio.to_thread(_tokenized, request, served, infos)
 
 
@@ -55,7 +55,9 @@ async def detokenize(request: DetokenizeRequest, registry: ModelRegistry) -> dic
     for info in infos:
         size = len(info.codec.tokenizer)
         if unknown := [token for token in request.tokens if token >= size]:
-            raise bad_request(f"there is no token {unknown[0]}; there are {size}", "tokens")
+            raise bad_request(
+                f"there is no token {unknown[0]}: the ids are 0 to {size - 1}", "tokens"
+            )
     return {"prompt": await asyncio.to_thread(_decoded, request, served, infos)}
 
 
@@ -77,10 +79,10 @@ def _ids(
 
 
 def _agreed(results: Sequence[T], served: RegisteredModel) -> T:
-    """The one result of all candidates. Raises ApiError where they differ."""
+    """The common result of all candidates. Raises ApiError if they differ."""
     if any(result != results[0] for result in results):
         raise bad_request(
-            f"the candidates of {served.name!r} read this differently: name one of "
+            f"the candidates of {served.name!r} tokenise this differently: set model to one of "
             + ", ".join(served.speakers),
             "model",
         )

@@ -1,7 +1,7 @@
 """OpenTelemetry traces of the requests for answers.
 
-A request is a span, each of its patches a span inside it; a `traceparent` that came with the
-request is their parent. A request that ended with an error has the status ERROR.
+A request is a span, and each of its patches is a span inside it; the request's `traceparent` is
+their parent. A request that ended with an error has the status ERROR.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from taketurns.server.monitor import RequestMonitor
 
 _NANO = 1_000_000_000
-_LAST_SPANS = 5.0  # seconds that an exporter has for what it still holds
+_LAST_SPANS = 5.0  # seconds for an exporter to send its last spans
 _ATTRIBUTES = ("model", "choices", "tokens", "prompt_tokens", "finish", "error")
 
 
 class Tracer:
-    """Hands finished requests to `provider`. `close` flushes it and may take long; None where the
-    provider is not ours to close."""
+    """Gives finished requests to `provider`. `close` flushes it, which may take long; None if this
+    package did not make the provider."""
 
     def __init__(self, provider: TracerProvider, close: Callable[[], None] | None = None) -> None:
         from opentelemetry import propagate, trace
@@ -39,7 +39,7 @@ class Tracer:
 
     def record(self, monitor: RequestMonitor, headers: Mapping[str, str]) -> None:
         """Make the spans of a request that has just ended."""
-        epoch = time_ns() - perf_counter_ns()  # of `perf_counter`
+        epoch = time_ns() - perf_counter_ns()  # the start of `perf_counter`
 
         def at(seconds: float) -> int:
             return epoch + int(seconds * _NANO)
@@ -73,7 +73,7 @@ class Tracer:
         span.end()
 
     async def close(self) -> None:
-        """Send the remaining spans, or give up after some seconds where no receiver answers."""
+        """Send the remaining spans; give up after some seconds if no receiver answers."""
         if self._close is None:
             return
         closing = Thread(target=self._close, daemon=True)

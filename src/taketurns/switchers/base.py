@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GenerationView(Protocol):
-    """What a switcher may read of an answer while it is written (`generation.state`)."""
+    """What a switcher can read of an answer while it is written (`generation.state`)."""
 
     @property
     def query(self) -> Query: ...
@@ -29,129 +29,134 @@ class GenerationView(Protocol):
 
     @property
     def patches(self) -> Sequence[Patch]:
-        """What has been written, a patch a turn."""
+        """The patches written so far, one per turn."""
         ...
 
     @property
     def text(self) -> str:
-        """What has been written, as text."""
+        """The text written so far."""
         ...
 
     @property
     def scores(self) -> Sequence[float] | None:
-        """Log-probabilities of `Sampling.choices` after the last token, where the engine gave
-        them."""
+        """Natural-log probabilities of `Sampling.choices` after the last token, or None if the
+        engine did not give them."""
         ...
 
     def prompt(self, speaker: int) -> list[int]:
-        """What the speaker would continue: its own prompt and the answer so far."""
+        """Token ids that the speaker would continue: its own prompt and the answer so far."""
         ...
 
     def room(self, speaker: int) -> int:
-        """How many more tokens fit the speaker's context."""
+        """The number of tokens that still fit the speaker's context."""
         ...
 
 
 Decide = Callable[[Session, GenerationView], Awaitable[tuple[float, ...]]]
-"""Asked at a patch boundary, with what is written: one probability a candidate, summing to 1."""
+"""Called at each patch boundary with the state so far. Returns one probability per candidate; they
+sum to 1."""
 
 
 @runtime_checkable
 class TokenLevelSwitcher(Protocol):
-    """A Decide that can also be asked at every token, by states that the model which writes has
-    anyway."""
+    """A Decide that can also be asked at every token. It reads hidden states of the speaker, which
+    the engine has computed anyway."""
 
     def layers(self, speaker: int) -> tuple[int, ...]:
-        """Of which layers it reads the states while `speaker` writes. Raises ConfigError if it
-        reads another candidate's."""
+        """The layers whose states it reads while `speaker` writes. Raises ConfigError if it reads
+        the states of another candidate."""
         ...
 
     def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
-        """What the Decide would say after this token of the speaker, whose states are float32
-        `[len(layers), d]`."""
+        """The probabilities that the Decide would give after this token of the speaker. `states`
+        are the token's, float32 `[len(layers), d]`."""
         ...
 
 
-_SUM = 0.01  # by how much probabilities may miss 1: half of the digits of a bfloat16 and more
+_SUM = 0.01  # how far the sum may be from 1: more than the rounding error of bfloat16
 
 
 async def ask(
     decide: Decide, session: Session, state: GenerationView, candidates: int
 ) -> tuple[float, ...]:
-    """What `decide` says, held to what a Decide is, which may be a user's own. Raises ConfigError
-    where it is no coroutine or does not give one probability for each of `candidates`, summing to
-    1, and NotANumberError where one is none."""
+    """The probabilities that `decide` gives, checked, because it may be a user's own code. Raises
+    ConfigError if it is not a coroutine function or does not give one probability per candidate,
+    summing to 1, and NotANumberError if one is NaN, infinite or negative."""
     asked: Any = decide(session, state)
     if not isawaitable(asked):
         raise ConfigError(
-            "the switcher decides by a function that is no coroutine: write `async def` where its "
-            "begin() defines it"
+            "the function that the switcher's begin() returns is not a coroutine function: define "
+            "it with `async def`"
         )
     answer: Any = await asked
     try:
         probabilities = tuple(map(float, answer))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"the switcher gave {repr(answer)[:80]} and must give a probability for each candidate"
+            f"the switcher gave {repr(answer)[:80]}: it must give one probability for each of the "
+            f"{candidates} candidates"
         ) from error
     if len(probabilities) != candidates:
         raise ConfigError(
-            f"the switcher gave {len(probabilities)} probabilities for {candidates} candidates; it "
-            "must give one for each, in their order"
+            f"the switcher gave {len(probabilities)} probabilities for {candidates} candidates: it "
+            "must give one for each, in the candidates' order"
         )
     check_distribution(probabilities, "the switcher")
     if abs((total := sum(probabilities)) - 1) > _SUM:
         raise ConfigError(
-            f"the switcher gave probabilities that sum to {total:g}; they must sum to 1"
+            f"the switcher gave probabilities that sum to {total:g}: they must sum to 1"
         )
     return probabilities
 
 
 def require_switcher(switcher: object) -> None:
-    """Raise ConfigError for what lacks a method of a switcher."""
+    """Raise ConfigError if an object lacks a method of a switcher."""
     for name in ("prepare", "begin"):
         if not callable(getattr(switcher, name, None)):
             kind = type(switcher).__name__
-            raise ConfigError(f"{kind} is no switcher: it has no method {name}()")
+            raise ConfigError(f"{kind} is not a switcher: it has no method {name}(); add it")
 
 
 async def make_ready(switcher: Switcher, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
-    """`prepare` of a switcher, which may be a user's own. Raises ConfigError where it is none."""
+    """Call `prepare` of a switcher, which may be a user's own. Raises ConfigError if the object is
+    not a switcher."""
     require_switcher(switcher)
     kind = type(switcher).__name__
     preparing: Any = switcher.prepare(engine, candidates)
     if not isawaitable(preparing):
-        raise ConfigError(f"{kind}.prepare() is no coroutine: write `async def prepare`")
+        raise ConfigError(f"{kind}.prepare() is not a coroutine: write `async def prepare`")
     await preparing
 
 
 def start(switcher: Switcher, query: Query, policy: Policy) -> Decide:
-    """`begin` of a switcher, which may be a user's own. Raises ConfigError where it does not give
-    what decides, and as it does."""
+    """Call `begin` of a switcher, which may be a user's own. Raises ConfigError if it does not
+    return a function, and whatever `begin` raises."""
     decide: Any = switcher.begin(query, policy)
     if isawaitable(decide) or not callable(decide):
         if iscoroutine(decide):
             decide.close()
         raise ConfigError(
-            f"{type(switcher).__name__}.begin() must be an ordinary function that returns a "
-            "coroutine function, which decides"
+            f"{type(switcher).__name__}.begin() gave {type(decide).__name__}: it must be an "
+            "ordinary function that returns a coroutine function"
         )
     decision: Decide = decide
     return decision
 
 
 class Switcher(Protocol):
-    """Decides for a pool of candidates."""
+    """Gives each candidate a probability of being the next speaker."""
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
-        """Make ready to decide for these candidates. Raises ConfigError if that cannot be."""
+        """Get ready to decide for these candidates. Raises ConfigError if it cannot decide for
+        them."""
         ...
 
     def begin(self, query: Query, policy: Policy) -> Decide:
-        """Start an answer. Raises PromptError if the longest answer allowed would not fit."""
+        """Start an answer. Raises PromptError if the longest answer that the policy allows would
+        not fit."""
         ...
 
 
 def last_speaker(patches: Sequence[Patch]) -> int | None:
-    """The candidate that wrote last, forced text left aside; None if none has."""
+    """The candidate that wrote last; forced text is ignored. None if no candidate has written."""
     return next((p.speaker for p in reversed(patches) if p.speaker is not None), None)

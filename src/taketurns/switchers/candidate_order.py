@@ -1,7 +1,7 @@
-"""The names a switcher knows its candidates by.
+"""The order in which a switcher numbers its candidates.
 
-A head is made of names; a language model knows numbers only, and `switcher.json` beside its weights
-says which candidate each number stands for: those it was trained for, from number 0.
+A head stores the candidates' names. A language model knows only numbers; `switcher.json` beside its
+weights has the names of the candidates that it was trained for, in the order of the numbers from 0.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ FILE = "switcher.json"
 
 
 def permutation(known: Sequence[str], names: Sequence[str], what: str, cure: str = "") -> list[int]:
-    """Where each of `names` stands among a switcher's own. Raises ConfigError, with a `cure` if
-    there is one, for another pool."""
+    """The index of each of `names` in a switcher's own order, `known`. Raises ConfigError, which
+    ends with `cure`, if the two sets of names differ."""
     if sorted(names) != sorted(known):
         raise ConfigError(
             f"the {what} was trained for {', '.join(known)}, not for {', '.join(names)}{cure}"
@@ -31,14 +31,15 @@ def permutation(known: Sequence[str], names: Sequence[str], what: str, cure: str
 
 
 def resolve(config: SwitcherConfig) -> tuple[str, ...]:
-    """The candidates that a language model numbers: as the team file says, else its folder; empty
-    where neither does. Raises ConfigError."""
+    """The candidates in the order of a language model's numbers: from the team file, else from the
+    model's folder; empty if neither has them. Raises ConfigError."""
     return config.candidates or (() if config.spec is None else load(config.spec))
 
 
 def load(spec: ModelSpec) -> tuple[str, ...]:
-    """The candidates that are numbered, by the folder, or the hub's repository, of the adapter or
-    else of the model; empty where that does not say. Raises ConfigError for a file that is none."""
+    """The candidates in the order of the numbers, from the adapter's folder or hub repository, or
+    the model's if there is no adapter; empty if there is no such file. Raises ConfigError for a
+    file that cannot be read."""
     revision = spec.revision if spec.adapter is None else None
     path = _file(spec.adapter or spec.model, revision)
     if path is None:
@@ -46,14 +47,17 @@ def load(spec: ModelSpec) -> tuple[str, ...]:
     try:
         record = read_json(path)
         if record.get("schema") != SCHEMA:
-            raise ConfigError(f"{path} is no {SCHEMA} record")
+            raise ConfigError(
+                f"{path} has the schema {record.get('schema')!r} and not {SCHEMA!r}: it is not the "
+                "file of a switcher"
+            )
         return tuple(map(str, record["candidates"]))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(f"cannot read {path}: {error!r}") from error
 
 
 def save(names: Sequence[str], folder: Path) -> None:
-    """Write into a switcher's folder which candidates it numbers."""
+    """Write the order of a switcher's candidates into its folder."""
     record = {"schema": SCHEMA, "candidates": list(names)}
     (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -62,4 +66,4 @@ def _file(source: str, revision: str | None) -> Path | None:
     try:
         return hub.fetch("the switcher", source, FILE, revision)
     except ConfigError:
-        return None  # loading it says what is wrong; on a server it need not be found here
+        return None  # loading the model reports the cause; a served model need not be here

@@ -14,8 +14,8 @@ from taketurns.utils.parts import make_part
 
 
 def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
-    """The switcher a team file asks for; `model` is the name of its model in the engine. Raises
-    UsageError or ConfigError for one of the user's own that cannot be made."""
+    """The switcher that a team file asks for; `model` is the name of its model in the engine.
+    Raises UsageError or ConfigError if a user's own switcher cannot be made."""
     makers: Mapping[str, Callable[[], Switcher]] = {
         "random": RandomSwitcher,
         "fixed": lambda: FixedSwitcher(config.sequence),

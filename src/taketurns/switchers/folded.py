@@ -1,4 +1,4 @@
-"""A head inside the candidates' own checkpoints as the switcher."""
+"""The folded switcher: a head stored in the candidates' own checkpoints."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from taketurns.utils.finite import probabilities
 
 
 class FoldedSwitcher:
-    """Decides by a head that stands in the candidates' own output matrices: `tokens`, which no
-    candidate ever writes, stand for the candidates, in their order, and their logits after the last
-    token, in the model that wrote it, are the head's. Before any has spoken `reader` is asked.
+    """Decides by a head stored in the candidates' output matrices. `tokens` has one token id per
+    candidate, in the candidates' order; no candidate ever writes these tokens. Their logits after
+    the last token, in the model that wrote it, are the head's logits. Before the first patch,
+    candidate `reader` is asked.
 
-    An engine that tells them with the patch (`GenerationState.scores`) makes the decision cost no
-    call. Where the model to be asked cannot be, for a full context or for lack of a server, all
-    candidates are as probable as any other.
+    If the engine gives the log-probabilities with the patch (`GenerationState.scores`), a decision
+    needs no call. If the model cannot be asked, because its context is full or no server of it
+    works, all candidates are equally probable.
     """
 
     def __init__(self, tokens: Sequence[int], reader: int) -> None:
@@ -32,20 +33,20 @@ class FoldedSwitcher:
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         if SharedVocabulary.of(candidate.codec for candidate in candidates) is None:
             raise ConfigError(
-                "the candidates' tokenizers differ, so no token stands for the same candidate in "
-                "all: a folded switcher needs the checkpoints that `taketurns export` wrote"
+                "the candidates' tokenizers differ, so a token cannot mean the same candidate in "
+                "all of them: a folded switcher needs the checkpoints that `taketurns export` wrote"
             )
         for info in candidates:
             if "exact_score" not in info.capabilities:
                 raise ConfigError(
-                    "a folded switcher is read by the log-probabilities of given tokens, which the "
-                    f"server of {info.name} does not tell; serve it with vLLM, or use a switcher "
+                    "a folded switcher needs the log-probabilities of given tokens, which the "
+                    f"server of {info.name} does not report: serve it with vLLM, or use a switcher "
                     "of kind lm"
                 )
             if may := sorted(set(self.tokens) - info.suppressed_token_ids):
                 raise ConfigError(
-                    f"{info.name} may write the token {may[0]}, which stands for a candidate: a "
-                    "folded switcher needs the checkpoints that `taketurns export` wrote"
+                    f"{info.name} may write token {may[0]}, which the folded switcher uses for a "
+                    "candidate: use the checkpoints that `taketurns export` wrote"
                 )
         self._models = tuple(info.name for info in candidates)
 
@@ -64,7 +65,7 @@ class FoldedSwitcher:
                         self._models[reader], state.prompt(reader), self.tokens
                     )
                 except UnavailableError:
-                    return even  # the last speaker's server is gone; the others may go on
+                    return even  # the last speaker has no server left; the others can continue
             return probabilities(scores, f"the switcher in {self._models[reader]}")
 
         return decide

@@ -1,9 +1,10 @@
-"""A switcher without a model of its own: a linear head on hidden states of the candidates.
+"""The head switcher: a linear layer on hidden states of the candidates.
 
-What it reads is the state of one candidate after the last token of the answer so far, under that
-candidate's own prompt: of the candidate that spoke last ("speaker": one token more for a model that
-has just encoded the rest), or of one named candidate ("candidate": it catches up, as it would have
-to at its next turn). On disk a head is a folder with `head.json` and `head.safetensors`.
+A head reads the state of one candidate after the last token of the answer so far, under that
+candidate's own prompt. In mode "speaker" it reads the candidate that spoke last, which encodes only
+one more token. In mode "candidate" it always reads one named candidate, which first encodes what
+the others wrote, as it would at its next turn. On disk a head is a folder with `head.json` and
+`head.safetensors`.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ if TYPE_CHECKING:
 
 SCHEMA = "taketurns.head/1"
 CONFIG, WEIGHTS = "head.json", "head.safetensors"
-LEAST = 10  # labels that a map is made from; of fewer there is none
+LEAST = 10  # labels that a reader needs for weights of its own
 
 Mode = Literal["speaker", "candidate"]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """What a head reads. `reader` is the candidate that reads: always in mode "candidate", only
-    before any has spoken in mode "speaker". `layers` counts the embedding as 0. `labels` says how
-    many it learned from after each candidate and, last, before any had spoken; empty where a head
-    was written without them."""
+    """What a head reads. `reader` is the candidate whose states it reads: always in mode
+    "candidate", only before the first patch in mode "speaker". `layers` has each reader's layers;
+    0 is the embedding. `labels` has the number of training labels by the last speaker, in the
+    candidates' order, then those before the first patch; empty if the head has no such record."""
 
     mode: Mode
     candidates: tuple[str, ...]
@@ -49,14 +50,15 @@ class HeadConfig:
 
     @property
     def readers(self) -> tuple[str, ...]:
-        """Whose states it may be asked to read."""
+        """The candidates whose states it may read."""
         return self.candidates if self.mode == "speaker" else (self.reader,)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a head sees at a patch boundary: the states `[layers * d]` of candidate `reader`, None
-    where its context is full, and who spoke `last` (the number of candidates: none has spoken)."""
+    """The input of a head at a patch boundary: the states `[layers * d]` of candidate `reader`,
+    None if its context is full, and the index of the candidate that spoke `last`; the number of
+    candidates means that none has spoken."""
 
     reader: int
     last: int
@@ -65,7 +67,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Each reader's own standardisation and weights: `mean` and `deviation` `[layers * d]`,
+    """The standardisation and the weights of one reader: `mean` and `deviation` `[layers * d]`,
     `weight` `[candidates, layers * d]`."""
 
     mean: Tensor
@@ -75,29 +77,32 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Logits of the candidates: a reader's standardised states times its weights, and a bias for
-    who spoke last, `[candidates + 1, candidates]`. A full context counts as the average state, and
-    so does a reader that no example was of, which has no scale."""
+    """Gives the candidates' logits: a reader's standardised states times its weights, plus a bias
+    by the last speaker, `[candidates + 1, candidates]`. A reader with a full context, or without a
+    scale because it had too few labels, counts as a reader in its average state."""
 
     config: HeadConfig
     scales: Mapping[str, Scale]
     bias: Tensor
 
     def logits(self, view: View) -> Tensor:
-        """One a candidate. Raises ConfigError for states of another size than it was trained on."""
+        """One logit per candidate. Raises ConfigError if the states have another size than in
+        training."""
         name = self.config.candidates[view.reader]
         scale = self.scales.get(name)
         if view.states is None or scale is None:
             return self.bias[view.last]
         if view.states.shape != scale.mean.shape:
             raise ConfigError(
-                f"the head was trained on {len(scale.mean)} numbers of {name}, whose states have "
-                f"{len(view.states)}: this is another model"
+                f"the head expects {len(scale.mean)} state values of {name} (hidden size times "
+                f"layers), but this model has {len(view.states)}: train the head again, or use the "
+                "model that it was trained on"
             )
         return scale.weight @ ((view.states - scale.mean) / scale.deviation) + self.bias[view.last]
 
     def ordered(self, names: Sequence[str]) -> Head:
-        """The same head for candidates in another order. Raises ConfigError for another pool."""
+        """The same head for the candidates in another order. Raises ConfigError if the names
+        differ."""
         known = self.config.candidates
         at = permutation(known, names, "head")
         labels = (
@@ -111,8 +116,8 @@ class Head:
 
     @property
     def blind(self) -> tuple[int, ...]:
-        """After whom it reads no states, by place; the place after the last candidate is before any
-        of them has spoken."""
+        """The last speakers, by index, after which it reads no states. The number of candidates as
+        an index means: before the first patch."""
         at_start = len(self.config.candidates)
         reader = self.config.candidates.index(self.config.reader)
         readers = [*range(at_start), reader] if self.config.mode == "speaker" else [reader]
@@ -124,7 +129,7 @@ class Head:
 
     @property
     def numbers(self) -> int:
-        """How many numbers it is made of."""
+        """The number of parameters, the standardisation included."""
         parts = [self.bias, *(t for s in self.scales.values() for t in _tensors(s).values())]
         return sum(part.numel() for part in parts)
 
@@ -167,7 +172,10 @@ def load_config(source: str) -> HeadConfig:
     try:
         record = read_json(path)
         if record.get("schema") != SCHEMA:
-            raise ConfigError(f"{path} is no {SCHEMA} record")
+            raise ConfigError(
+                f"{path} has the schema {record.get('schema')!r} and not {SCHEMA!r}: it is not the "
+                "file of a head"
+            )
         return HeadConfig(
             mode=record["mode"],
             candidates=tuple(record["candidates"]),
@@ -180,24 +188,24 @@ def load_config(source: str) -> HeadConfig:
 
 
 def describe_labels(config: HeadConfig) -> str | None:
-    """How many labels each part learned from, in a line; None where that is not known."""
+    """The number of training labels by last speaker, in one line; None if it is not known."""
     if not config.labels:
         return None
-    counts = zip((*config.candidates, "nobody"), config.labels, strict=True)
-    return "labels by who spoke last: " + ", ".join(f"{name} {count}" for name, count in counts)
+    counts = zip((*config.candidates, "none yet"), config.labels, strict=True)
+    return "labels by last speaker: " + ", ".join(f"{name} {count}" for name, count in counts)
 
 
 def describe_blind(head: Head) -> str | None:
-    """What it does where it reads no states and where it has too few labels, in a line; None where
-    it reads everywhere."""
-    names = [*(f"after {name}" for name in head.config.candidates), "before anybody has spoken"]
+    """What a head does where it reads no states or has too few labels, in one line; None if there
+    is no such place."""
+    names = [*(f"after {name}" for name in head.config.candidates), "before the first patch"]
     parts = []
     if blind := head.blind:
         rows = head.bias[list(blind)].softmax(-1)
         even = bool((rows.max(-1).values - rows.min(-1).values < 1e-6).all())
-        how = "evenly" if even else "as often as each candidate is best in all its labels"
+        how = "evenly" if even else "by how often each candidate is best in all labels"
         parts.append(
-            f"{_joined([names[last] for last in blind])} it reads nothing and draws {how}: there "
+            f"{_joined([names[last] for last in blind])} it reads no states and draws {how}: there "
             f"are fewer than {LEAST} labels"
         )
     few = [
@@ -206,7 +214,7 @@ def describe_blind(head: Head) -> str | None:
     if few:
         parts.append(
             f"{_joined([names[last] for last in few])} there are fewer than {LEAST} labels, so it "
-            "decides there by what it learned elsewhere"
+            "uses what it learned from the other labels"
         )
     cure = "make more labels with taketurns rollout, or on-policy ones with --traces mixed"
     return f"{'; '.join(parts)}; {cure}" if parts else None
@@ -217,14 +225,14 @@ def _joined(words: Sequence[str]) -> str:
 
 
 class StateReader:
-    """Reads what a head of this configuration decides by; training and inference use it alike."""
+    """Reads the states that a head of this configuration needs, in training and in inference."""
 
     def __init__(self, config: HeadConfig) -> None:
         self._config = config
         self._reader = config.candidates.index(config.reader)
 
     async def view(self, session: Session, state: GenerationView) -> View:
-        """Raises EngineError when the model fails."""
+        """The head's input for the answer so far. Raises EngineError if the model fails."""
         at_start = len(self._config.candidates)
         spoke = last_speaker(state.patches)
         last = at_start if spoke is None else spoke
@@ -233,7 +241,7 @@ class StateReader:
         if state.room(reader) <= 0:
             return View(reader, last, None)
         name = self._config.candidates[reader]
-        deep = cast(DeepSession, session)  # prepare() has seen that the engine can
+        deep = cast(DeepSession, session)  # prepare() has checked that the engine can
         states = await deep.hidden(name, state.prompt(reader), self._config.layers[name])
         if not states.isfinite().all():
             raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
@@ -242,7 +250,7 @@ class StateReader:
 
 class HeadSwitcher:
     """Decides by a linear head on hidden states; `source` is its folder or hub id, or the head
-    itself. `seen` is told what the head saw at every decision."""
+    itself. `seen` is called with the head's input at every decision."""
 
     def __init__(self, source: str | Head, seen: Callable[[View], None] | None = None) -> None:
         self._source = source
@@ -263,8 +271,8 @@ class HeadSwitcher:
 
 
 class HeadDecide:
-    """A head in one answer: at patch boundaries, of which `seen` is told what it saw, and, where it
-    reads the speaker, at any token (`switchers.TokenLevelSwitcher`)."""
+    """A head's decisions in one answer: at patch boundaries, where `seen` is called with its input,
+    and, in mode "speaker", at any token (`switchers.TokenLevelSwitcher`)."""
 
     def __init__(self, head: Head, seen: Callable[[View], None] | None = None) -> None:
         self._head = head
@@ -281,8 +289,8 @@ class HeadDecide:
         config = self._head.config
         if config.mode != "speaker":
             raise ConfigError(
-                f"the head reads {config.reader} whoever speaks, so it cannot be asked at every "
-                "token: train one with --mode speaker"
+                f"the head always reads {config.reader}, so it cannot be asked at every token of "
+                "another speaker: train a head with --mode speaker"
             )
         return config.layers[config.candidates[speaker]]
 
@@ -293,27 +301,27 @@ class HeadDecide:
         logits = self._head.logits(view)
         if not logits.isfinite().all():
             reader = self._head.config.candidates[view.reader]
-            raise EngineError(f"the head gave NaN or infinity for what it reads of {reader}")
+            raise EngineError(f"the head gave NaN or infinity for the states of {reader}")
         return tuple(logits.softmax(-1).tolist())
 
 
 def check_hidden(info: ModelInfo) -> None:
-    """Raise ConfigError if the engine does not give a model's hidden states."""
+    """Raise ConfigError if the engine cannot give a model's hidden states."""
     if "hidden" not in info.capabilities:
         raise ConfigError(
-            f"a head reads hidden states, which the engine of {info.name} does not give; fold it "
-            "into the checkpoints (`taketurns export --fold-switcher`), or use a switcher of kind "
-            "lm"
+            f"a head reads hidden states, which the engine of {info.name} does not give: fold the "
+            "head into the checkpoints (`taketurns export --fold-switcher`), or use a switcher of "
+            "kind lm"
         )
 
 
 def _check_weights(tensors: Mapping[str, Tensor], what: str) -> None:
-    """Raise ConfigError for weights that no head computes a number with."""
+    """Raise ConfigError for weights that are not finite or would divide by 0."""
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ConfigError(f"{what} hold NaN or infinity in {name}: train the head anew")
+            raise ConfigError(f"{what} hold NaN or infinity in {name}: train the head again")
         if name.endswith(".deviation") and not (tensor > 0).all():
-            raise ConfigError(f"{what} hold a deviation of 0 or less: train the head anew")
+            raise ConfigError(f"{what} hold a value of 0 or less in {name}: train the head again")
 
 
 def _tensors(scale: Scale) -> dict[str, Tensor]:
@@ -321,7 +329,7 @@ def _tensors(scale: Scale) -> dict[str, Tensor]:
 
 
 def _file(source: str, name: str) -> Path:
-    """A file of a head, fetched from the hub if `source` is no folder."""
+    """The path of a head's file, fetched from the hub if `source` is not a folder."""
     path = hub.fetch("the head", source, name)
     if path is None:
         raise ConfigError(f"cannot load the head {source!r}: it has no {name}")

@@ -15,21 +15,21 @@ from taketurns.switchers.sampling import normalise
 from taketurns.types import ModelSpec, Query
 from taketurns.utils.finite import probabilities
 
-_RENAMED = "; where these are the same under other names, list them as switcher.candidates"
+_RENAMED = "; if they are the same candidates renamed, list them in switcher.candidates"
 
 
 class LMSwitcher:
-    """A language model reads the tagged trace; the logits of the candidates' numbers, renormalised,
-    are the probabilities. No text is sampled from it. `model` is its name in the engine;
+    """A language model reads the tagged trace; the probabilities are the renormalised logits of the
+    candidates' numbers. No text is sampled from it. `model` is its name in the engine;
     `chat_template` puts the trace into the user's turn of its template (None: if it has one).
 
-    A query whose longest answer would not fit its context, counted in the speakers' tokens, is
-    refused. Where its own tokenizer makes more of an answer, so that the context is full after all,
-    all candidates are as probable as any other.
+    A query is refused if its longest answer, counted in the speakers' tokens, would not fit the
+    model's context. If the model's own tokenizer needs more tokens and the context is full after
+    all, all candidates are equally probable.
 
-    `candidates` are the names of those whom it numbers, from 0, or the model beside which they are
-    written; where that is not known, it numbers as the team does. Once it is prepared, `digits` are
-    the ids of the candidates' numbers in the team's order.
+    `candidates` are the candidates' names in the order of its numbers from 0, or the model whose
+    folder has them; if neither is known, the order is the team's. After `prepare`, `digits` has the
+    token ids of the candidates' numbers, in the team's order.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class LMSwitcher:
         info = await engine.info(self._model)
         if "score" not in info.capabilities:
             raise ConfigError(
-                "the switcher's server reports no log-probabilities, and a switcher is read by them"
+                "the switcher's server reports no log-probabilities, which a switcher needs: serve "
+                "it with vLLM"
             )
         numbered, names = self._candidates, [candidate.name for candidate in candidates]
         if isinstance(numbered, ModelSpec):
@@ -77,8 +78,8 @@ class LMSwitcher:
         longest = len(tagged.prompt(())) + tagged_tokens(self._info, policy)
         if longest >= self._info.context:
             raise PromptError(
-                f"query {query.id!r}: the switcher would read {longest} tokens, its context has "
-                f"{self._info.context}: lower max_tokens or shorten the query"
+                f"query {query.id!r}: the switcher would read up to {longest} tokens, but its "
+                f"context has {self._info.context}: lower max_tokens or shorten the query"
             )
 
         context, even = self._info.context, normalise([1.0] * len(self.digits))
@@ -93,7 +94,7 @@ class LMSwitcher:
         return decide
 
     def tagged(self, query: Query) -> TaggedTrace:
-        """What it reads of an answer to `query`; training reads the same."""
+        """The tagged trace of an answer to `query`, in training and in inference."""
         assert self._info is not None, "prepare() before tagged()"
         codec, chats = self._info.codec, self._chat_template
         return TaggedTrace(
@@ -106,6 +107,6 @@ class LMSwitcher:
 
 
 def tagged_tokens(info: ModelInfo, policy: Policy) -> int:
-    """How many tokens the longest answer takes between its tags."""
+    """The number of tokens of the longest answer, its tags included."""
     tags = len(info.codec.encode(" <model 0 begins> ") + info.codec.encode(" <model 0 ends>"))
     return policy.max_tokens + tags * -(-policy.max_tokens // policy.shortest)

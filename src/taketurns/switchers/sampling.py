@@ -1,4 +1,4 @@
-"""From weights to a speaker: probabilities, top-p, one draw."""
+"""From weights to a speaker: normalise, top-p, one draw."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from taketurns.utils.finite import check_distribution
 
 
 def normalise(weights: Sequence[float]) -> tuple[float, ...]:
-    """Non-negative weights as probabilities. Raises NotANumberError for others."""
+    """Non-negative weights as probabilities. Raises NotANumberError for other weights."""
     check_distribution(weights, "the switcher")
     total = sum(weights)
     return tuple(weight / total for weight in weights)
 
 
 def nucleus(probabilities: Sequence[float], top_p: float) -> tuple[float, ...]:
-    """What top-p draws from: the probabilities of those in the nucleus, as they are, else 0.
+    """The weights that top-p draws from: the probabilities of the nucleus, unchanged, and else 0.
 
-    An index is in it if those more probable hold less than `top_p` together; equals enter together,
-    so that a uniform distribution stays uniform.
+    An index is in the nucleus if the probabilities greater than its own sum to less than `top_p`.
+    Equal probabilities are in it together, so a uniform distribution stays uniform.
     """
     return tuple(
         p if sum(q for q in probabilities if q > p) < top_p else 0.0 for p in probabilities

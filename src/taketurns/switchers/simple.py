@@ -1,4 +1,4 @@
-"""Switchers that read nothing: by chance, in a fixed order, or another one with fewer
+"""Switchers that read no model: at random, in a fixed order, or another switcher restricted to some
 candidates."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from taketurns.types import Query
 
 
 class RandomSwitcher:
-    """Every candidate is as probable as any other, at every patch."""
+    """All candidates are equally probable at every patch."""
 
     def __init__(self) -> None:
         self._candidates = 0
@@ -31,7 +31,7 @@ class RandomSwitcher:
 
 
 class FixedSwitcher:
-    """Candidates speak in a given order of indices, over and over."""
+    """Candidates speak in a given order of indices, which is repeated."""
 
     def __init__(self, sequence: Sequence[int]) -> None:
         self._sequence = tuple(sequence)
@@ -50,8 +50,8 @@ class FixedSwitcher:
 
 
 class SubsetSwitcher:
-    """Another switcher, of whose candidates only some may speak, by index: its probabilities are
-    renormalised over them. Where it gives all of them none, they are equally probable."""
+    """Another switcher, restricted to the candidates with indices `allowed`: its probabilities are
+    renormalised over them. If they all have probability 0, they are equally probable."""
 
     def __init__(self, switcher: Switcher, allowed: Collection[int]) -> None:
         self._switcher = switcher

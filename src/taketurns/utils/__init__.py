@@ -1,2 +1,1 @@
-"""What everything above may use: whole-file writes, locks, seeds, checks of numbers. No models
-here."""
+"""Helpers for all packages: whole-file writes, locks, seeds, checks of numbers. No models here."""

@@ -1,7 +1,7 @@
-"""A regular expression of somebody's own, looked for in a text that grows, in a limited time.
+"""A user's regular expression, searched in a growing text within a time limit.
 
-Python's `re` backtracks for as long as it likes and holds the interpreter meanwhile; `regex` reads
-the same syntax, lets others run, and stops in time.
+Python's `re` may backtrack without limit and holds the interpreter lock meanwhile. `regex` reads
+the same syntax, releases the lock, and has a time limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from taketurns.errors import EngineError
 
 SECONDS = 1.0  # for one expression and one text
 
-# Which find the same wherever what is before them was cut off, but for a few characters.
+# Parts of an expression whose match depends on at most one character before it.
 _PLAIN = {
     codes.LITERAL,
     codes.NOT_LITERAL,
@@ -34,16 +34,16 @@ _PLAIN = {
     codes.ATOMIC_GROUP,
 }
 _BOUNDARIES = {codes.AT_BOUNDARY, codes.AT_NON_BOUNDARY}
-_FARTHEST = 4096  # characters: a reach beyond is as good as none
-# `regex` takes these for a number of errors that are allowed.
+_FARTHEST = 4096  # characters: a longer reach counts as unlimited
+# `regex` reads these as a number of errors that are allowed.
 _FUZZY = re.compile(r"(?<!\\)\{(?=[^}]*[sdie])[sdie0-9+<=, ]*(:[^}]*)?\}")
 
 
 class Expression:
-    """An expression in Python's syntax. `reach` is how many characters before new text decide,
-    beside the new text, whether it is found where it was not found without that; None: any number.
+    """An expression in Python's syntax.
 
-    Raises re.error for what is none.
+    `reach` is the number of characters before new text that a search of the new text needs, if the
+    text before had no match; None means all of them. Raises re.error for an invalid expression.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -58,17 +58,17 @@ class Expression:
             raise re.error(str(error), pattern) from error
 
     def found_in(self, text: str, searched: int = 0) -> bool:
-        """Whether it is found in a text in whose first `searched` characters it is not. Raises
-        EngineError where that cannot be said in time."""
+        """Whether the expression matches in a text whose first `searched` characters have no match.
+        Raises EngineError if the search exceeds the time limit."""
         first = 0
         if self.reach is not None and searched >= self.reach:
-            first = searched - self.reach + 1  # the character before it is only looked at
+            first = searched - self.reach + 1  # a boundary looks at the character before it
         try:
             found = self._compiled.search(text, first, concurrent=True, timeout=SECONDS)
         except TimeoutError as error:
             raise EngineError(
-                f"the guard's pattern {self.pattern!r} was not done with {len(text)} characters "
-                f"within {SECONDS:g} s: write it with no repetition inside a repetition"
+                f"the guard's pattern {self.pattern!r} did not finish on {len(text)} characters "
+                f"within {SECONDS:g} s: remove a repetition inside a repetition from it"
             ) from error
         return found is not None
 
@@ -77,12 +77,12 @@ def _reach(tree: Any) -> int | None:
     width = tree.getwidth()[1]
     if width > _FARTHEST or not _is_plain(tree):
         return None
-    return int(width) + 1  # for what stands before a boundary
+    return int(width) + 1  # one more for the character before a boundary
 
 
 def _is_plain(part: Any) -> bool:
-    """Whether all of an expression's parts look at their own characters, and at no more than one
-    beyond."""
+    """Whether every part of an expression looks only at its own characters and at most at one
+    character beside them."""
     if isinstance(part, parser.SubPattern | list):
         return all(map(_is_plain, part))
     if not isinstance(part, tuple) or not part:

@@ -1,7 +1,7 @@
-"""Packages that only some commands need, and the extras of this package that bring them.
+"""Packages that only some commands need, and the extras of this package that install them.
 
-Whoever needs one asks for it here before anything is begun, so that nothing ends after hours in a
-ModuleNotFoundError.
+A command checks here for its packages before it starts, so that no run fails with a
+ModuleNotFoundError after hours.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """The modules of each extra."""
 REPORT = ("matplotlib", "scipy", "statsmodels")
-"""What statistics and their figures are made with."""
+"""The modules that compute statistics and draw their figures."""
 TUNING = EXTRAS["train"]
-"""What a language model is trained with."""
+"""The modules that train a language model."""
 
 
 def require(what: str, *modules: str) -> None:
-    """Raise UsageError, which says how to install them, where modules that `what` needs are
+    """Raise UsageError, with the command that installs them, if modules that `what` needs are
     missing."""
     missing = [module for module in modules if not installed(module)]
     if missing:
@@ -37,10 +37,10 @@ def require(what: str, *modules: str) -> None:
 
 
 def installed(module: str) -> bool:
-    """Can it be imported, as far as can be known without importing it?"""
+    """Whether a module can be imported, as far as can be known without importing it."""
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # of its parent; and of a module that was made by hand
+    except (ImportError, ValueError):  # its parent fails; or the module was made by hand
         return False
 
 

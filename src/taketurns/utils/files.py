@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, written without touching what is somebody else's.
+"""Atomic writes: a file is there completely or not at all, and no file of the user's is touched.
 
-What is written is a draft first, beside its place and under a name that only this package gives
-(`.NAME.….taketurns-draft`), and takes the place in one step. A symbolic link is written through:
-what it points to is replaced, and the link stays.
+A file is first written as a draft beside its place, under a name that only this package uses
+(`.NAME.….taketurns-draft`), and then moved to its place in one step. A write to a symbolic link
+replaces the file that the link points to; the link stays.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MOST_LINKS = 40
 
 
 def follow_link(path: Path) -> Path:
-    """Where a symbolic link leads; any other path itself. Raises OSError for links that lead to
-    themselves."""
+    """The target of a symbolic link; any other path unchanged. Raises OSError for a loop of
+    links."""
     if not path.is_symlink():
         return path
     place = Path(os.path.realpath(path))
@@ -39,11 +39,11 @@ def follow_link(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """The name of a draft to write, which takes the place of `path` when the block ends and is
-    removed if the block fails. Raises OSError."""
+    """Yields the path of a draft to write. It replaces `path` when the block ends, and is removed
+    if the block fails. Raises OSError."""
     place = follow_link(path)
     if place.exists() and not place.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}{DRAFT}")
     try:
         yield draft
@@ -57,7 +57,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file at once: at any moment either the old or the new one is there. Raises
+    """Write a file atomically: at any moment either the old or the new file is there. Raises
     OSError."""
     with atomic_file(path) as draft, draft.open("xb") as file:
         file.writelines(parts)
@@ -66,7 +66,7 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text at once. Raises DataError."""
+    """Write a text file atomically. Raises DataError."""
     try:
         write_bytes(path, [text.encode("utf-8")])
     except OSError as error:
@@ -74,13 +74,14 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         wrong = error.object[error.start]
         raise DataError(
-            f"cannot write {path}: a name or a path in it holds {wrong!r}, which UTF-8 cannot say; "
-            "rename what has it"
+            f"cannot write {path}: a name or a path in it contains {wrong!r}, which UTF-8 cannot "
+            "encode: rename that file or folder"
         ) from error
 
 
 def make_folder(path: Path, *parts: str) -> set[str]:
-    """Make a folder, and these folders in it; the names that were in it. Raises DataError."""
+    """Make a folder, with the folders `parts` in it. Returns the names that were in it before.
+    Raises DataError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         names = names_in(path)
@@ -101,7 +102,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove the drafts of `path` that killed processes left. Only who holds its lock may."""
+    """Remove drafts of `path` left by killed processes. The caller must hold the lock of `path`."""
     place = follow_link(path)
     for left in place.parent.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 8}{DRAFT}"):
         left.unlink(missing_ok=True)
@@ -109,9 +110,9 @@ def remove_drafts(path: Path) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `folder` when the block ends and is removed if the
-    block fails, or by the next that makes `folder`. With `replace` an older one makes room. Raises
-    OSError, without `replace` also where `folder` holds something."""
+    """Yields an empty folder to fill. It becomes `folder` when the block ends. It is removed if the
+    block fails, or by the next call for `folder`. With `replace` an existing folder is removed
+    first. Raises OSError, without `replace` also if `folder` is not empty."""
     draft = folder.with_name(f".{folder.name}{DRAFT}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -127,25 +128,25 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def trial_folder(folder: Path) -> Iterator[Path]:
-    """A folder under `folder` to try in what will be written there; it is gone when the block ends.
+    """Yields a temporary folder under `folder`, for a trial of what will be written there later.
     Raises OSError."""
     with TemporaryDirectory(prefix=".trial-", suffix=DRAFT, dir=folder) as made:
         yield Path(made)
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise DataError where a folder's disk has no room for so many bytes, which `what` takes."""
+    """Raise DataError if a folder's disk has less than `needed` bytes free, which `what` takes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
-            f"{folder} has {free / 1e9:.1f} GB free and {what} may take {needed / 1e9:.1f} GB: "
-            "free some, or choose another output"
+            f"the disk of {folder} has {free / 1e9:.1f} GB free, but {what} may take "
+            f"{needed / 1e9:.1f} GB: free some space, or choose another output"
         )
 
 
 def is_stream(path: Path) -> bool:
-    """True for a pipe, a terminal or another device, and for this process's own standard output
-    under whichever name: what is written there cannot be read back. Raises DataError for a disk."""
+    """True for a pipe, a terminal or another device, and for this process's standard output under
+    any name: such output cannot be read back. Raises DataError for a disk."""
     if _is_descriptor(path):
         return True
     try:
@@ -153,12 +154,12 @@ def is_stream(path: Path) -> bool:
     except OSError:
         return False
     if stat.S_ISBLK(mode):
-        raise DataError(f"cannot write {path}: it is a disk; name a file")
+        raise DataError(f"cannot write {path}: it is a disk: give the path of a file")
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_descriptor(path: Path) -> bool:
-    """True for /dev/stdout and its like, which are regular files where they are redirected."""
+    """True for /dev/stdout and similar paths, which are regular files if redirected to one."""
     for _ in range(_MOST_LINKS):
         if _DESCRIPTORS.fullmatch(os.path.realpath(path.parent)):
             return True

@@ -1,4 +1,4 @@
-"""JSON that people, models and servers may have written: read with limits, written whole."""
+"""JSON files: read with limits, because any source may have written them; written atomically."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from taketurns.utils.files import write_text
 
 MAX_DEPTH = 100
-"""Of JSON that is read."""
+"""The most nested lists and objects in JSON that is read."""
 
 
 def read_json(path: Path) -> Any:
-    """What a file holds, with NaN and Infinity if it has them. Raises OSError and ValueError."""
+    """Read a file, which may have NaN and Infinity. Raises OSError and ValueError."""
     return parse_json(path.read_text(encoding="utf-8"), strict=False)
 
 
 def write_json(path: Path, record: Any, *, indent: int = 1, ensure_ascii: bool = False) -> None:
-    """Write a file at once: either the old one or the new one is there. Raises DataError."""
+    """Write a file atomically. Raises DataError."""
     write_text(path, json.dumps(record, indent=indent, ensure_ascii=ensure_ascii) + "\n")
 
 
 def parse_json(data: str | bytes, *, strict: bool = True) -> Any:
-    """JSON, of at most `MAX_DEPTH` lists and objects in one another, so that whatever walks it may
-    call itself. `strict`: Python's own parser takes NaN and Infinity too, and makes infinity of
-    numbers that are too large. Raises ValueError."""
+    """Parse JSON with at most `MAX_DEPTH` nested lists and objects, so that recursive code can walk
+    it. `strict` refuses NaN, Infinity and numbers too large for a float, which Python's own parser
+    accepts. Raises ValueError."""
     try:
         if strict:
             value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
@@ -37,7 +37,7 @@ def parse_json(data: str | bytes, *, strict: bool = True) -> Any:
     opened = ("[", "{") if isinstance(data, str) else (b"[", b"{")
     if sum(map(data.count, opened)) > MAX_DEPTH and _too_deep(value):  # type: ignore[arg-type]
         raise ValueError(
-            f"nested too deeply: more than {MAX_DEPTH} lists and objects in one another"
+            f"nested too deeply: more than {MAX_DEPTH} lists and objects inside one another"
         )
     return value
 
@@ -55,11 +55,11 @@ def _too_deep(value: Any) -> bool:
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"not JSON: {word} is no number")
+    raise ValueError(f"not JSON: {word} is not a number")
 
 
 def _finite(word: str) -> float:
     number = float(word)
     if not isfinite(number):
-        raise ValueError(f"{word} is too large a number")
+        raise ValueError(f"the number {word} is too large")
     return number

@@ -1,8 +1,8 @@
-"""Files that one process writes at a time.
+"""Locks, so that only one process at a time writes a file.
 
-A lock is an empty file of its own beside the other, `.NAME.taketurns-lock`, which is gone when no
-process holds it. It belongs to the process: whatever ends that, kill -9 included, frees it. Behind
-a symbolic link the lock is that of the file that the link points to.
+A lock is an empty file beside the locked one, `.NAME.taketurns-lock`, removed when no process holds
+it. It ends with its process, even after kill -9. For a symbolic link the lock is that of the file
+that the link points to.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _Release = Callable[[], None]
 
 @contextmanager
 def lock_now(path: Path) -> Iterator[None]:
-    """Hold `path` against other processes, where the file system has locks. Raises DataError if one
-    is at it."""
+    """Lock `path`, if the file system has locks. Raises DataError if another process holds the
+    lock."""
     release = _take(path)
     if release is None:
         raise DataError(
@@ -44,8 +44,7 @@ def lock_now(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_when_free(path: Path) -> Iterator[None]:
-    """Hold `path` against other processes as soon as it is free. Raises DataError where it cannot
-    be written."""
+    """Wait until `path` is free, then lock it. Raises DataError if it cannot be written."""
     while (release := _take(path)) is None:
         time.sleep(LOOK_AGAIN)
     try:
@@ -56,8 +55,8 @@ def lock_when_free(path: Path) -> Iterator[None]:
 
 @asynccontextmanager
 async def lock_async(path: Path, *, wait: bool) -> AsyncIterator[bool]:
-    """Hold `path` against other processes; without `wait`, what is yielded says whether it was
-    free. Raises DataError where it cannot be written."""
+    """Lock `path`. Yields whether the lock is held; without `wait` it is not if another process
+    holds it. Raises DataError if `path` cannot be written."""
     release = _take(path)
     while wait and release is None:
         await asyncio.sleep(LOOK_AGAIN)
@@ -70,14 +69,15 @@ async def lock_async(path: Path, *, wait: bool) -> AsyncIterator[bool]:
 
 
 def _take(path: Path) -> _Release | None:
-    """What frees the lock, if it was free. Raises DataError where there can be none."""
+    """Take the lock. Returns the function that releases it, None if another process holds it.
+    Raises DataError if there can be no lock."""
     try:
         place = follow_link(path)
         beside = place.with_name(f".{place.name}{LOCK}")
-        if not beside.parent.is_dir():  # which filelock would make
+        if not beside.parent.is_dir():  # filelock would make it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if beside.is_symlink():
-            raise DataError(f"cannot write {path}: {beside}, its lock, is a link; remove it")
+            raise DataError(f"cannot write {path}: its lock {beside} is a link: remove the link")
         lock = FileLock(beside, fallback_to_soft=False)
         lock.acquire(blocking=False)
     except Timeout:
@@ -89,7 +89,7 @@ def _take(path: Path) -> _Release | None:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
 
     def release() -> None:
-        # While it is held: who opened it meanwhile sees that it is gone and makes another.
+        # Removed while held: a process that has opened it sees that it is gone and makes another.
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         lock.release()

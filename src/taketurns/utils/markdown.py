@@ -1,4 +1,4 @@
-"""Tables and figures with intervals, as Markdown."""
+"""Tables and numbers with intervals, as Markdown."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Old import paths: each still gives the very module that has moved, with a DeprecationWarning.
+"""Old import paths: each still gives the same module from its new place, with a DeprecationWarning.
 
 `install` puts one finder before Python's own. The order matters: in the folder of a moved package,
-Python's finder would find a submodule under its old name and load it a second time. This module is
-imported by `import taketurns`, so it imports nothing that costs time.
+Python's finder would find a submodule under its old name and load it a second time. `import
+taketurns` imports this module, so it must not import anything slow.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ RENAMED = {
 
 
 def install() -> None:
-    """Let old paths be imported from here on."""
+    """Make old paths importable."""
     if not any(isinstance(finder, OldPathFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, OldPathFinder())
 
 
 def old_name(package: str, name: str) -> Any:
-    """What a package now calls otherwise, with a DeprecationWarning; for its `__getattr__`. Raises
-    AttributeError for a name that it never had."""
+    """The renamed object behind an old name of a package, with a DeprecationWarning; for the
+    package's `__getattr__`. Raises AttributeError for a name that it never had."""
     new = RENAMED[package].get(name)
     if new is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     _warn(f"{package}.{name}", f"{package}.{new}", stacklevel=4)
     module = sys.modules[package]
-    setattr(module, name, getattr(module, new))  # so this is not asked, and warned of, again
+    setattr(module, name, getattr(module, new))  # so that the warning comes only once
     return getattr(module, new)
 
 
@@ -60,7 +60,7 @@ class OldPathFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of an old path, None for all other paths and where nothing has that name."""
+        """The spec of an old path; None for any other path and for a module that does not exist."""
         new = _new_path(name)
         if new is None:
             return None
@@ -69,7 +69,7 @@ class OldPathFinder:
         found = find_spec(new)
         if found is None:
             return None
-        loader: Any = _MovedModule(found, warns=name in MOVED)  # a Loader, whose class costs time
+        loader: Any = _MovedModule(found, warns=name in MOVED)  # importing Loader would cost time
         spec = ModuleSpec(name, loader, origin=found.origin)
         spec.submodule_search_locations = found.submodule_search_locations
         return spec
@@ -90,7 +90,7 @@ class _MovedModule:
         return import_module(self._new.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module has run already; the import machinery has put the old spec into it."""
+        """Restore the spec, which the import machinery has replaced; the module has run already."""
         module.__spec__ = self._new
         for old, new in RENAMED.get(self._new.name, {}).items():
             setattr(module, old, getattr(module, new))

@@ -1,8 +1,8 @@
-"""Parts of a user's own, found by name: "package.module:Name", or an installed entry point.
+"""A user's own parts, found by name: "package.module:Name", or an installed entry point.
 
 An entry point of the group `taketurns.switchers`, `.engines`, `.scorers`, `.methods` or `.tasks`
-gives a part a short name. A module in the current folder is found too, as `python -m` finds it.
-To name a part is to run its code.
+gives a part a short name. A module in the current folder is found too, as by `python -m`. Loading a
+part runs its code.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Group = Literal["switchers", "engines", "scorers", "methods", "tasks"]
 
 
 def part_names(group: Group) -> list[str]:
-    """The names that installed packages give to parts of this group."""
+    """The names of the parts of this group in installed packages."""
     return sorted({point.name for point in _points(group)})
 
 
 def names_part(group: Group, name: str) -> bool:
-    """Does a name lead to a part, as far as can be known without importing it?"""
+    """Whether a name belongs to a part, as far as can be known without importing it."""
     return ":" in name or name in part_names(group)
 
 
 def load_part(group: Group, name: str) -> Any:
-    """What `name` leads to, imported. Raises UsageError, which says what is not there."""
+    """Import the part with this name. Raises UsageError, which says what is missing."""
     kind = group.removesuffix("s")
     for point in _points(group):
         if point.name == name:
@@ -58,23 +58,25 @@ def load_part(group: Group, name: str) -> Any:
                 f"the {kind} {name!r}: there is no module {missing!r} here; install its package, "
                 "or run in its folder"
             ) from error
-        raise UsageError(f"the {kind} {name!r}: its module needs {missing!r}") from error
+        raise UsageError(
+            f"the {kind} {name!r}: its module needs {missing!r}, which is not installed"
+        ) from error
     except Exception as error:
         raise UsageError(f"the {kind} {name!r}: its module raised {_told(error)}") from error
     for attribute in path.split("."):
         try:
             part = getattr(part, attribute)
         except AttributeError as error:
-            raise UsageError(f"the {kind} {name!r}: {module} has no {path!r}") from error
+            raise UsageError(f"the {kind} {name!r}: the module {module} has no {path!r}") from error
     return part
 
 
 def make_part(group: Group, name: str, settings: Mapping[str, Any], *arguments: Any) -> Any:
-    """A part made with its settings, after the `arguments` that the framework gives. Raises
-    UsageError for a part that cannot be called, and for settings that it does not have or lacks."""
+    """Make a part from the framework's `arguments` and its settings. Raises UsageError if the part
+    cannot be called, and for unknown or missing settings."""
     kind, part = group.removesuffix("s"), load_part(group, name)
     if not callable(part):
-        raise UsageError(f"the {kind} {name!r} is no class or function: it cannot be called")
+        raise UsageError(f"the {kind} {name!r} is not a class or function: it cannot be called")
     check_settings(f"the {kind} {name!r}", part, settings, len(arguments))
     try:
         return part(*arguments, **settings)
@@ -87,12 +89,12 @@ def make_part(group: Group, name: str, settings: Mapping[str, Any], *arguments: 
 def check_settings(
     what: str, part: Callable[..., Any], settings: Mapping[str, Any], given: int = 0
 ) -> None:
-    """Raise UsageError, which calls the part `what`, for settings that it does not take or that it
-    needs and are not there. The first `given` parameters are not settings."""
+    """Raise UsageError, which calls the part `what`, for unknown or missing settings. The first
+    `given` parameters are not settings."""
     try:
         parameters = list(inspect.signature(part).parameters.values())[given:]
     except (TypeError, ValueError):
-        return  # a class in C does not tell
+        return  # a class in C may have no signature
     named = {
         p.name: p.default is p.empty
         for p in parameters
@@ -113,18 +115,32 @@ def require_methods(what: str, part: object, methods: Iterable[str]) -> None:
 
 
 def describe_part(group: Group, name: str) -> dict[str, str | None]:
-    """Which code a part is, for a manifest: its module, the version of the package that it is from,
-    and a digest of the module's file."""
-    part = load_part(group, name)
-    module = str(getattr(part, "__module__", type(part).__module__))
+    """`describe_code` of the part with this name. Raises UsageError."""
+    return describe_code(load_part(group, name), name)
+
+
+def describe_code(part: object, name: str | None = None) -> dict[str, str | None]:
+    """The code of a part, for a manifest: its name (None: "module:Class"), its module, its
+    package's version, and a digest of the module's file."""
+    module = _module_of(part)
     packages = packages_distributions().get(module.partition(".")[0], [])
     file = getattr(sys.modules.get(module), "__file__", None)
     return {
-        "name": name,
+        "name": name or f"{module}:{getattr(part, '__qualname__', type(part).__qualname__)}",
         "module": module,
         "version": version(packages[0]) if packages else None,
         "digest": sha256(Path(file).read_bytes()).hexdigest() if file else None,
     }
+
+
+def is_own(part: object) -> bool:
+    """Is a part the user's own: neither of this package nor of Python?"""
+    package = _module_of(part).partition(".")[0]
+    return package != "taketurns" and package not in sys.stdlib_module_names - {"__main__"}
+
+
+def _module_of(part: object) -> str:
+    return str(getattr(part, "__module__", type(part).__module__))
 
 
 def _points(group: Group) -> Iterable[EntryPoint]:

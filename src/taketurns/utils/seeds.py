@@ -1,5 +1,4 @@
-"""Reproducible randomness: every draw belongs to a named stream of a seed, never to a shared
-state."""
+"""Reproducible randomness: every draw uses a named stream of a seed, never a shared state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a coroutine from code that is none."""
+"""Run a coroutine from ordinary code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, beside a running event loop if there is one (a notebook's)."""
+    """Run a coroutine to its end. If an event loop is running (a notebook's), use a thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -276,10 +276,15 @@ async def test_a_key_is_sent_and_its_lack_is_said(
     server = ModelServer(scripted(), ("a", "b"), key="s3cret")
     async with serving(server):
         engine = asking(server, spec=spelling, api_key_env="GPU_KEY")
-        with pytest.raises(ConfigError, match="environment variable GPU_KEY, which is not set"):
+        with pytest.raises(
+            ConfigError,
+            match="environment variable GPU_KEY, which must hold the API key of a, is not set",
+        ):
             await engine.info("a")
         monkeypatch.setenv("GPU_KEY", "wrong")
-        with pytest.raises(ConfigError, match="is GPU_KEY right") as told:
+        with pytest.raises(
+            ConfigError, match=r"refused the API key .*: correct the key in GPU_KEY"
+        ) as told:
             await engine.info("a")
         assert "wrong" not in str(told.value).replace("GPU_KEY", "")
         monkeypatch.setenv("GPU_KEY", "s3cret")
@@ -296,7 +301,7 @@ async def test_a_server_of_something_else_is_refused(
         engine = asking(server, spec=spelling)
         with pytest.raises(ConfigError, match="serves c, d, not 'a' or"):
             await engine.info("a")
-        with pytest.raises(ConfigError, match="no model named 'q'; there are a, b"):
+        with pytest.raises(ConfigError, match="there is no model 'q'; the models are a, b"):
             await engine.info("q")
         await engine.close()
 

@@ -139,7 +139,7 @@ async def test_text_without_its_ids_is_no_empty_answer(spec: ModelSpec, watch: A
     again = [piece("abc", "length", token_ids=[A, B, C])]
     done = await ask(spec, Servers(True, a=[bare, again]), watch=watch)
     assert done.token_ids == (A, B, C)
-    with pytest.raises(UnavailableError, match="has text and no token ids"):
+    with pytest.raises(UnavailableError, match="has text without token ids"):
         await ask(spec, Servers(True, a=[bare, bare]), watch=watch)
 
 
@@ -155,7 +155,7 @@ async def test_a_score_that_is_no_number_is_a_fault(spec: ModelSpec, value: floa
     await engine.close()
     engine = Servers(True, a=[reply(value), reply(value)]).engine(spec)
     async with engine.session(0) as session:
-        with pytest.raises(UnavailableError, match=f"a log-probability of {value}"):
+        with pytest.raises(UnavailableError, match=f"has {value} as a log-probability"):
             await session.score("a", [C], [A, B])
     await engine.close()
 

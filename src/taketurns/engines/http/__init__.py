@@ -1,6 +1,7 @@
-"""Models behind HTTP servers: vLLM and whatever else speaks OpenAI's completions API.
+"""Models behind HTTP servers: vLLM and others with OpenAI's completions API.
 
-`engine` hands out sessions; `session` writes a patch, over as many servers as it takes; `fleet`
-tries a request until a server answers it; `routing` says which, `replicas` how each has been doing;
-`probe` asks what a server can do; `requests` knows what is asked, `wire` the replies.
+`engine` opens sessions. `session` writes a patch, on several servers if one fails. `fleet` repeats
+a request until a server answers it; `routing` selects that server, and `replicas` tracks the health
+of each. `probe` asks what a server can do. `requests` makes the requests, `protocol` reads the
+replies.
 """

@@ -1,4 +1,4 @@
-"""HTTP itself: one pool of connections, and every way a call can fail as a RetryableError."""
+"""The HTTP client: one pool of connections; every failure of a call becomes a RetryableError."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Client:
         await self._client.aclose()
 
     async def get(self, url: str, key: Key, seconds: float) -> Any:
-        """The JSON at `url`. Raises RetryableError, and EngineError for what no other try would
-        change."""
+        """The JSON at `url`. Raises RetryableError, and EngineError for a failure that another
+        attempt would not change."""
         return await self._whole("GET", url, None, key, seconds)
 
     async def post(self, url: str, body: Mapping[str, Any], key: Key, seconds: float) -> Any:
@@ -41,8 +41,8 @@ class Client:
     async def stream(
         self, url: str, body: Mapping[str, Any], key: Key, seconds: float
     ) -> AsyncIterator[tuple[AsyncIterator[Any], asyncio.Timeout]]:
-        """The events that answer `body`, as JSON values, and the time limit they are under, to be
-        moved. Raises as `get` does, inside the block too."""
+        """Yields the events that answer `body`, as JSON values, and their time limit, which the
+        caller may move. Raises as `get` does, also inside the block."""
         async with (
             self._answered("POST", url, body, key, seconds) as (response, limit),
             aclosing(response.aiter_bytes()) as chunks,  # type: ignore[type-var]
@@ -60,8 +60,8 @@ class Client:
     async def _answered(
         self, method: str, url: str, body: Mapping[str, Any] | None, key: Key, seconds: float
     ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
-        """A response with status 200, whose body is not read yet, and the time limit it is under.
-        What goes wrong inside the block is raised as a RetryableError too."""
+        """Yields a response with status 200 and an unread body, and its time limit. Failures inside
+        the block also become a RetryableError."""
         try:
             async with (
                 asyncio.timeout(seconds) as limit,
@@ -77,8 +77,8 @@ class Client:
 
 
 class Key:
-    """The API key of a model's servers; `variable` is where it comes from, None where there is
-    none."""
+    """The API key of a model's servers; `variable` is the environment variable that it comes from,
+    None without a key."""
 
     def __init__(self, variable: str | None = None, value: str = "") -> None:
         self.variable = variable

@@ -1,8 +1,8 @@
-"""The HTTP engine: models on servers, any number of replicas a model.
+"""The HTTP engine: models on servers, with any number of replicas per model.
 
-Nothing is kept between the patches of an answer but where it is at home: the prompt is sent whole,
-and the server's prefix cache knows what it has read. What servers can do is found out by asking
-them (`probe`), once, before the first answer.
+Between the patches of an answer the engine keeps only the answer's home server: every request has
+the whole prompt, and the server's prefix cache avoids reading it again. Before the first answer the
+engine asks the servers once what they can do (`probe`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from taketurns.types import Candidate, Endpoint, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """What was found at `url`: what the server can do, or the `problem` with it, which may pass
-    where the server is `down`."""
+    """The result of asking the server at `url`: its `abilities`, or the `problem`. If the server is
+    `down`, the problem may be temporary."""
 
     url: str
     abilities: ServerCapabilities | None
@@ -49,9 +49,9 @@ class ServerReport:
 
 
 class HttpEngine:
-    """Asks the servers of `models`, each of which has an endpoint. `first_cooldown` is how many
-    seconds a server that failed is left alone at first. `connect` makes what carries requests to
-    them, once an event loop; it may be changed before the first of them."""
+    """Sends requests to the servers of `models`; each model needs an endpoint. `first_cooldown` is
+    the number of seconds without requests after a server's first failure. `connect` makes the
+    transport, once per event loop; it may be replaced before the first request."""
 
     def __init__(
         self,
@@ -70,17 +70,17 @@ class HttpEngine:
         self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
 
     async def info(self, model: str) -> ModelInfo:
-        """Facts about a model, from its servers and its tokenizer. Raises ConfigError when they
-        serve something else, UnavailableError when none of them can be reached."""
+        """Facts about a model, from its servers and its tokenizer. Raises ConfigError if they serve
+        another model, UnavailableError if none of them can be reached."""
         return (await self.served(model)).info
 
     async def load(self, model: str) -> None:
-        """Make sure that the model is served."""
+        """Check that the model is served."""
         await self.served(model)
 
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[HttpSession]:
-        """Open an answer. It waits for nothing: servers queue what they have no room for."""
+        """Open an answer. This never waits, because servers queue requests themselves."""
         yield HttpSession(self, seed, seed)
 
     async def close(self) -> None:
@@ -95,21 +95,21 @@ class HttpEngine:
         return tuple(self._models)
 
     def counters(self, model: str) -> RequestCounters:
-        """What has been asked of a model's servers so far."""
+        """The counters of requests to a model's servers."""
         return self._counters[model]
 
     def fleet(self) -> Fleet:
-        """The servers, as this event loop knows them."""
+        """The connections and the state of the servers in this event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._fleets:
             for old in list(self._fleets):
-                if old.is_closed():  # and so are the connections
+                if old.is_closed():  # and its connections are closed too
                     self._fleets.pop(old, None)
             self._fleets[loop] = Fleet(self._settings, self._first_cooldown, self.connect)
         return self._fleets[loop]
 
     async def served(self, model: str) -> ModelServers:
-        """Where a model is served. Raises as `info` does."""
+        """The servers of a model. Raises as `info` does."""
         if model not in self._served:
             async with self.fleet().probing:
                 if model not in self._served:
@@ -117,7 +117,7 @@ class HttpEngine:
         return self._served[model]
 
     async def inspect(self, model: str) -> list[ServerReport]:
-        """What each server of a model can do, or what is wrong with it."""
+        """The abilities of each server of a model, or its problem."""
         candidate, endpoint = self._candidate(model)
         codec = await self._codec(model)
         key = _key(candidate.name, endpoint)
@@ -145,10 +145,13 @@ class HttpEngine:
             raise ConfigError(f"{misfit[0].url}: {misfit[0].problem}")
         if not able:
             why = "; ".join(f"{report.url}: {report.problem}" for report in down)
-            raise UnavailableError(f"no server of {model} can be reached ({why})")
+            raise UnavailableError(
+                f"no server of {model} can be reached ({why}): start one, or correct its urls"
+            )
         if len(names := sorted({server.served_as for server in able})) > 1:
             raise ConfigError(
-                f"the servers of {model} call it {' and '.join(names)}: set served_as of {model}"
+                f"the servers of {model} give it different names, {' and '.join(names)}: set "
+                f"served_as of {model}"
             )
         abilities = common(able)
         codec = await self._codec(model)
@@ -174,14 +177,16 @@ class HttpEngine:
 
     def _candidate(self, model: str) -> tuple[Candidate, Endpoint]:
         if model not in self._models:
-            raise ConfigError(f"no model named {model!r}; there are {', '.join(self._models)}")
+            raise ConfigError(
+                f"there is no model {model!r}; the models are {', '.join(self._models)}"
+            )
         candidate = self._models[model]
         if candidate.endpoint is None or not candidate.endpoint.urls:
             raise ConfigError(f"{model} has no servers: give it urls")
         return candidate, candidate.endpoint
 
     async def _codec(self, model: str) -> TextCodec:
-        async with self.fleet().reading:  # transformers cannot be imported twice at a time
+        async with self.fleet().reading:  # two threads cannot import transformers at the same time
             if model not in self._codecs:
                 spec = self._models[model].spec
                 with concerning(model):
@@ -195,14 +200,14 @@ def _key(model: str, endpoint: Endpoint) -> Key:
     value = os.environ.get(endpoint.api_key_env, "")
     if not value.strip() or not value.isascii():
         raise ConfigError(
-            f"the API key of {model} is read from the environment variable "
-            f"{endpoint.api_key_env}, which is not set"
+            f"the environment variable {endpoint.api_key_env}, which must hold the API key of "
+            f"{model}, is not set or not ASCII"
         )
     return Key(endpoint.api_key_env, value.strip())
 
 
 def _vocabulary(spec: ModelSpec) -> int | None:
-    """How many ids the model knows, where more of it is here than its tokenizer."""
+    """The number of ids that the model knows; None if its configuration is not on this machine."""
     try:
         return vocabulary_size(spec)
     except ConfigError:

@@ -1,7 +1,7 @@
-"""What may go wrong with one request to one server, sorted by what is to be done about it.
+"""Failures of one request to one server, by what to do about them.
 
-A `RetryableError` is the server's: another may do better. What is the request's own fault, and
-would be refused by every server, is an EngineError at once."""
+A `RetryableError` is a failure of this server; another one may succeed. A request that every server
+would refuse raises an EngineError at once."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from email.utils import parsedate_to_datetime
 
 from taketurns.errors import EngineError
 
-# What every server would refuse. Any other status may be one server's own trouble: 404 is one that
-# has come back with other models, 408 and 425 ask for another try, a redirect or a teapot is a
-# proxy before one of them.
+# Statuses with which every server would refuse the request. Any other status may be a fault of one
+# server: 404 comes from a server that restarted with other models, 408 and 425 ask for another
+# attempt, a redirect or 418 comes from a proxy in front of one server.
 _REFUSED = {400, 413, 422}
-_LONGEST_COOLDOWN = 300.0  # seconds; a server may not send us away for longer
+_LONGEST_COOLDOWN = 300.0  # seconds: a longer Retry-After is shortened to this
 
 
 class RetryableError(Exception):
-    """A server failed at a request. `retry_after` is how many seconds it asked to be left alone; a
-    `busy` one works as it should and has too much to do."""
+    """A server failed at a request. `retry_after` is the number of seconds for which it asked for
+    no requests. A `busy` server works but has too many requests."""
 
     def __init__(
         self, reason: str, *, retry_after: float | None = None, busy: bool = False
@@ -33,16 +33,16 @@ class RetryableError(Exception):
 def refuse(
     status: int, headers: Mapping[str, str], body: str, key_env: str | None
 ) -> RetryableError:
-    """The fault behind a response with another status than 200. Raises EngineError where every
-    server would refuse the request."""
+    """The failure for a response whose status is not 200. Raises EngineError if every server would
+    refuse the request."""
     reason = " ".join(body.split())[:300] or "no reason given"
     if status in (401, 403):
-        cure = f"is {key_env} right?" if key_env else "does the server want an api_key_env?"
-        raise EngineError(f"a server refused the API key ({status}); {cure}")
+        cure = f"correct the key in {key_env}" if key_env else "set api_key_env in the team file"
+        raise EngineError(f"a server refused the API key (status {status}): {cure}")
     if status in _REFUSED:
         raise EngineError(f"a server refused a request with status {status}: {reason}")
     if 300 <= status < 400 and (place := headers.get("location")):
-        reason = f"it redirects to {place[:200]}, and redirects are not followed"
+        reason = f"it redirects to {place[:200]}, but redirects are not followed"
     return RetryableError(
         f"status {status}: {reason}",
         retry_after=parse_retry_after(headers.get("retry-after")),
@@ -51,8 +51,7 @@ def refuse(
 
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, written as a number or a date; None if it does
-    not say."""
+    """The seconds in a Retry-After header, which is a number or a date; None if it is not valid."""
     if value is None:
         return None
     try:
@@ -64,5 +63,5 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
                 until = until.replace(tzinfo=UTC)
             seconds = (until - (now or datetime.now(UTC))).total_seconds()
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None  # the parser raises all of these for dates that are none
+            return None  # the parser raises any of these for an invalid date
     return min(max(seconds, 0.0), _LONGEST_COOLDOWN) if seconds == seconds else None

@@ -1,5 +1,5 @@
-"""The servers of an engine within one event loop: connections, how each is doing, and the tries of
-a request until one of them answers it."""
+"""The servers of an engine in one event loop: their connections, their health, and the attempts of
+a request until a server answers it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BACK_OFF, _LONGEST_BACK_OFF = 0.1, 2.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ModelServers:
-    """A model and where it is served; `abilities` are what all of its servers can do."""
+    """A model and its servers; `abilities` is what all of them can do."""
 
     info: ModelInfo
     urls: tuple[str, ...]
@@ -43,9 +43,8 @@ class ModelServers:
 
 @dataclass
 class RequestCounters:
-    """What has been asked of a model's servers so far. `faults` are their failures by reason,
-    whether or not another try made them good; `tokens` are written, prompt and cached ones are as
-    the servers count."""
+    """Counts of the requests to a model's servers. `faults` has all failures by reason, also those
+    after which another attempt succeeded. Prompt and cached tokens are as the servers count."""
 
     requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -54,13 +53,13 @@ class RequestCounters:
     cached_tokens: int = 0
 
     def read(self, usage: PromptUsage) -> None:
-        """A server has read a prompt."""
+        """Add a prompt that a server has read."""
         self.prompt_tokens += usage.prompt
         self.cached_tokens += usage.cached
 
 
 class Fleet:
-    """Lives as long as the event loop it was made in, or until `close`."""
+    """The servers in one event loop, until that ends or until `close`."""
 
     def __init__(
         self,
@@ -76,16 +75,16 @@ class Fleet:
         self._replicas: dict[str, Replica] = {}
         self._routers: dict[str, Router] = {}
         self._jitter = Random()
-        # A loop that ends cancels its tasks and waits for them, which closes the connections.
+        # When a loop ends, it cancels its tasks and waits for them; this one closes connections.
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
-        """Close the connections; requests under way fail."""
+        """Close the connections; running requests fail."""
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
 
     def replica(self, url: str) -> Replica:
-        """The server at `url`; one that serves several models is one."""
+        """The server at `url`; a server of several models has one `Replica`."""
         if url not in self._replicas:
             clock = asyncio.get_running_loop().time
             limit = self.settings.concurrency
@@ -93,7 +92,7 @@ class Fleet:
         return self._replicas[url]
 
     def router(self, served: ModelServers) -> Router:
-        """Chooses among the servers of a model."""
+        """The router that selects among the servers of a model."""
         name = served.info.name
         if name not in self._routers:
             replicas = [self.replica(url) for url in served.urls]
@@ -108,10 +107,10 @@ class Fleet:
         attempt: Callable[[Replica, float], Awaitable[T]],
         counters: RequestCounters,
     ) -> T:
-        """The result of `attempt`, which is made at one server after another until it raises no
-        RetryableError; its second argument is how many seconds it may take. Raises
-        UnavailableError, which names what each of them said last, when it has been made `retries`
-        times more, its time is up, or no server is healthy. Time in line for a busy server does not
+        """Call `attempt` with one server after another until it raises no RetryableError, and
+        return its result. The second argument of `attempt` is its time limit in seconds. Raises
+        UnavailableError, with the last failure of each server, after `retries` repetitions, when
+        the time is up, or if no server is healthy. Time in the queue of a busy server does not
         count."""
         router, tried, faults = self.router(served), list[Replica](), dict[str, str]()
         clock, timeout = asyncio.get_running_loop().time, self.settings.timeout
@@ -125,7 +124,8 @@ class Fleet:
                 replica = await router.acquire(key, tried, allowance)
             except Unreachable as error:
                 raise UnavailableError(
-                    f"no server of {served.info.name} can be reached ({error})"
+                    f"no server of {served.info.name} can be reached ({error}): see its log, or "
+                    "run taketurns check"
                 ) from error
             began = clock()
             counters.requests += 1
@@ -155,8 +155,7 @@ class Fleet:
             replica.trial = asyncio.create_task(self._trial(served, replica))
 
     async def _trial(self, served: ModelServers, replica: Replica) -> None:
-        """Ask a server whose cooldown is over for its models; it is healthy if ours is among
-        them."""
+        """Ask a server after its cooldown for its models; it is healthy if it lists this one."""
         began = asyncio.get_running_loop().time()
         try:
             listed = await self.client.get(f"{replica.url}/v1/models", served.key, PROBE_SECONDS)
@@ -182,10 +181,10 @@ class Fleet:
 
 
 def common(abilities: Sequence[ServerCapabilities]) -> ServerCapabilities:
-    """What all servers of a model can do."""
+    """The abilities that all servers of a model have."""
     contexts = [server.context for server in abilities if server.context is not None]
     sizes = [server.vocabulary for server in abilities if server.vocabulary is not None]
-    alike = len({server.verbose for server in abilities}) == 1  # they are asked in server way
+    alike = len({server.verbose for server in abilities}) == 1  # one form of request for all
     return ServerCapabilities(
         software=", ".join(dict.fromkeys(server.software for server in abilities)),
         served_as=abilities[0].served_as,

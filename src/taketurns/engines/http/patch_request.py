@@ -1,4 +1,4 @@
-"""A patch while servers write it: what there is of it, and what is still to be asked for."""
+"""A patch while servers write it: its part so far, and the request for the rest."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, SamplingOptions, Token
 from taketurns.utils.seeds import derive
 
-_MOST_TOLD = 20  # of the most probable tokens; what a vLLM server allows by default
-_LAST_WORDS = 1.0  # seconds that a stream may take to end once its last token is there
+_MOST_TOLD = 20  # most probable tokens per position; what a vLLM server allows by default
+_LAST_WORDS = 1.0  # seconds for a stream to end after its last token
 
 
 @dataclass(eq=False)
 class PatchRequest:
-    """A patch after `prompt`, of which `on_token` sees each token once. Its draws follow from
-    `seed` and the place they are for, so that another try at the same place draws the same."""
+    """A patch after `prompt`; `on_token` sees each of its tokens once. Its draws depend on `seed`
+    and the position, so another attempt from the same position draws the same."""
 
     served: ModelServers
     prompt: Sequence[int]
@@ -40,13 +40,13 @@ class PatchRequest:
         sampling, info = self.sampling, self.served.info
         self._tokens: list[Token] = []
         self._text = ""
-        self._parts = 0  # events that brought text
+        self._parts = 0  # events with text
         self._scores: tuple[float, ...] | None = None
         self._usages: list[PromptUsage] = []
         self._finish: Finish | None = None
         self._criterion = sampling.stopping
-        self._over: Finish | None = None  # why it ends, once its last token is there
-        self._hidden = False  # a stream left out tokens, so what is missing is asked for whole
+        self._over: Finish | None = None  # why the patch ends, once its last token is known
+        self._hidden = False  # a stream left out tokens, so the rest is requested without one
         self._asked = replace(sampling, logprobs=_told(sampling, self.served.abilities))
         options = sampling.options
         self._ends = info.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
@@ -57,14 +57,14 @@ class PatchRequest:
         self._reader = info.codec.stream(self.prompt, special=special)
 
     async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
-        """Ask the server at `url` for what is missing. It has so many `seconds` in all, and once
-        its stream has begun, `token_seconds` for each token. Raises RetryableError when it fails;
-        what it gave by then is kept."""
+        """Request the rest of the patch from the server at `url`. The request may take `seconds`,
+        and each token of a stream `token_seconds` after the one before. Raises RetryableError if
+        the server fails; the tokens received until then are kept."""
         clock = asyncio.get_running_loop().time
         latest = clock() + seconds
         body = self._request()
         if body is None:
-            self._finish = self._over or "length"  # all was there but the server's word for it
+            self._finish = self._over or "length"  # only the server's finish reason was missing
         elif body.get("stream"):
             await self._stream(client, url, body, seconds, token_seconds)
             if self._hidden and self._finish is None:
@@ -95,22 +95,22 @@ class PatchRequest:
         )
 
     def count(self, counters: RequestCounters) -> None:
-        """Add what was written and read."""
+        """Add the written and the read tokens to `counters`."""
         counters.written_tokens += len(self._written())
         for usage in self._usages:
             counters.read(usage)
 
     def _request(self) -> dict[str, Any] | None:
-        """What to ask for now; None if nothing is missing. It is streamed where `on_token` is
-        given, or where a stop string or a criterion may end it early.
+        """The body of the next request; None if the patch is complete. It asks for a stream if
+        `on_token` is given, or if a stop string or a criterion may end the patch early.
 
-        A server tells how probable tokens were where it wrote one. What follows the last token of a
-        patch is known where the next one is written, so that is asked for too, and not read.
+        A server reports log-probabilities only at positions where it writes a token. The choices
+        after the patch need those of the next position, so one token more is requested and dropped.
 
-        llama.cpp streams no token that ends inside a character, and sends the whole character with
-        the next one. So where one is left out, the rest of the patch is asked for whole, which has
-        all ids. Its draws begin anew there, with and without `on_token`: it always streams
-        first."""
+        llama.cpp does not stream a token that ends inside a character; it sends the whole character
+        with the next token. If a stream leaves out a token, the rest of the patch is requested
+        without a stream, which has all ids. Draws restart at that position, and they do so with and
+        without `on_token`, because the first request to llama.cpp always streams."""
         written = self._written()
         left = 0 if self._over is not None else self.sampling.max_tokens - len(written)
         left += bool(self.sampling.choices)
@@ -143,8 +143,9 @@ class PatchRequest:
         return replace(options, min_tokens=max(0, options.min_tokens - written))
 
     def _so_far(self, written: list[int]) -> list[int]:
-        """The prompt and what is `written` after it. Some tokenizers put a space before a first
-        word, so text is tokenised with what stands before it, where that gives the prompt again."""
+        """The prompt and the part `written` after it. Some tokenizers put a space before a first
+        word, so the text is tokenised together with the prompt's text, if that gives the prompt's
+        ids again."""
         if self.served.abilities.token_ids or not self._text:
             return [*self.prompt, *written]
         codec = self.served.info.codec
@@ -168,8 +169,8 @@ class PatchRequest:
         seconds: float,
         token_seconds: float,
     ) -> None:
-        """Only tokens move the time limit, and the first event of all, with which the server is
-        done with its queue: a stream of events without any is as silent as one without events."""
+        """Read a stream. Only a token moves the time limit, and the first event, which ends the
+        wait in the server's queue. A stream of events without tokens times out like silence."""
         clock = asyncio.get_running_loop().time
         latest, seen, begun = clock() + seconds, 0, False
         try:
@@ -179,7 +180,7 @@ class PatchRequest:
                     ended = self._finish is not None
                     if (piece.tokens or piece.text) and (ended or self._has_all()):
                         self._finish = self._finish or "length"
-                        return  # the server writes on
+                        return  # the server would continue
                     seen += len(piece.tokens)
                     if self._finish is None and piece.written is not None and piece.written > seen:
                         self._hidden = True
@@ -187,12 +188,12 @@ class PatchRequest:
                     self._take(piece)
                     cut = self._writes_on or self._finish in HANDED_OVER - {"length"}
                     if self._stops.stopped or cut:
-                        return  # the server would write on
+                        return  # the server would continue
                     if self._finish is None:
                         if piece.tokens or piece.text or not begun:
                             limit.reschedule(min(latest, clock() + token_seconds))
                     elif not ended:
-                        # It is read to the end of its stream: the connection stays usable.
+                        # Read the stream to its end, so that the connection can be reused.
                         limit.reschedule(min(latest, clock() + _LAST_WORDS))
                     begun = True
         except RetryableError:
@@ -200,8 +201,9 @@ class PatchRequest:
                 raise
 
     def _has_all(self) -> bool:
-        """Is there as much text as the patch may have, from a server that does not say its ids?
-        Some send less than a token an event, and their tokens need not be those that we read."""
+        """Whether the text of a server without token ids has the patch's full length. The number of
+        events is no measure: an event may have less than a token, and the server's tokens may
+        differ from those of the tokenizer here."""
         if self.served.abilities.token_ids or self._parts < self.sampling.max_tokens:
             return False
         return len(self._written()) >= self.sampling.max_tokens
@@ -214,8 +216,8 @@ class PatchRequest:
             raise UnavailableError(f"{info.name}: {error}") from error
 
     def _take(self, piece: Piece) -> None:
-        """Accept a part of a reply, up to where the patch ends. Raises RetryableError if the server
-        ended it for no good reason."""
+        """Add a part of a reply, up to the end of the patch. Raises RetryableError if the server
+        ended the patch too early."""
         if piece.usage is not None:
             self._usages.append(piece.usage)
         for index, token in enumerate(piece.tokens):
@@ -235,14 +237,14 @@ class PatchRequest:
                     f"the server ended a patch of {self.sampling.max_tokens} tokens after "
                     f"{len(self._tokens)}"
                 )
-            self._finish = "length"  # its tokens may be others than ours
+            self._finish = "length"  # the server may count other tokens
 
     def _take_token(self, token: Token) -> None:
         assert token.id is not None
         criterion, wanted = self._criterion, self.sampling.logprobs
         weighed = criterion is not None and criterion.entropy and token.top
         if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
-            self._finish = criterion.finish  # before the token, which is put aside
+            self._finish = criterion.finish  # the patch ends before this token, which is dropped
             return
         if self._asked.logprobs != wanted:
             token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
@@ -281,8 +283,8 @@ class PatchRequest:
 
 
 def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
-    """How many log-probabilities to ask for: what was asked for here, and for an entropy all that
-    the server may tell."""
+    """The number of log-probabilities to request: those of `sampling`, and for an entropy as many
+    as the server reports."""
     if sampling.stopping is None or not sampling.stopping.entropy:
         return sampling.logprobs
     most = _MOST_TOLD if abilities.exact_scores else min(abilities.top_logprobs, _MOST_TOLD)
@@ -290,8 +292,8 @@ def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
 
 
 def _entropy(token: Token) -> float:
-    """In nats, of the distribution that the token was drawn from, as far as it was told: what is
-    left of the probability counts as one token, so the true entropy may be higher."""
+    """The entropy in nats of the distribution at a token, from the reported log-probabilities. The
+    rest of the probability counts as one token, so the true entropy may be higher."""
     listed = [exp(logprob) for _, logprob in token.top]
     rest = max(0.0, 1.0 - sum(listed))
     return -sum(p * log(p) for p in (*listed, rest) if p > 0)

@@ -1,4 +1,4 @@
-"""What a server can do, found out by asking it."""
+"""Ask a server what it can do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from taketurns.engines.http.requests import VERBOSE, ServerCapabilities, forced
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import Candidate
 
-PROBE_SECONDS = 60.0  # a first request may have to wait for kernels to be compiled
+PROBE_SECONDS = 60.0  # a first request may wait until kernels are compiled
 _TEXT = "1 + 1 = 2"
-_BARELY = 0.01  # more than what is equal, for rounding
-_TOPS = (1000, 20, 5, 1)  # how many log-probabilities servers give, by habit
+_BARELY = 0.01  # tolerance for rounding
+_TOPS = (1000, 20, 5, 1)  # usual limits for the number of log-probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """A server that is asked what it can do."""
+    """A server to ask."""
 
     client: Client
     url: str
@@ -42,8 +42,8 @@ async def probe(
 ) -> ServerCapabilities:
     """Ask the server at `url` what it can do for a candidate.
 
-    Raises RetryableError when it does not answer as a server should, ConfigError when it serves
-    something else than the candidate."""
+    Raises RetryableError if it gives no valid answer, ConfigError if it serves another model than
+    the candidate's."""
     server = _Server(client, url, key)
     listed = await server.get("/v1/models")
     entry, entries = _entry(listed, candidate)
@@ -113,7 +113,7 @@ async def _keeps_formats(server: _Server, asked: Mapping[str, Any]) -> bool:
 async def _first(
     server: _Server, bodies: Sequence[dict[str, Any]], tokens: int
 ) -> tuple[dict[str, Any], Any]:
-    """The first body that the server takes, and its reply. Raises RetryableError if it takes
+    """The first body that the server accepts, and its reply. Raises RetryableError if it accepts
     none."""
     why = ""
     for body in bodies:
@@ -125,12 +125,12 @@ async def _first(
         usage = read_usage(reply)
         if isinstance(body["prompt"], str) or usage is None or usage.prompt == tokens:
             return body, reply
-        why = "it counts another number of prompt tokens than it was given"
+        why = f"it counts {usage.prompt} prompt tokens, but the prompt has {tokens}"
     raise RetryableError(why)
 
 
 async def _most(server: _Server, body: dict[str, Any], codec: TextCodec) -> int:
-    """How many log-probabilities the server gives where it was asked for many."""
+    """The largest number of log-probabilities that the server gives."""
     for count in _TOPS:
         try:
             reply = await server.post("/v1/completions", body | {"logprobs": count})
@@ -143,9 +143,9 @@ async def _most(server: _Server, body: dict[str, Any], codec: TextCodec) -> int:
 
 
 def _check_unequal(likely: Sequence[Likely], codec: TextCodec) -> None:
-    """Raise ConfigError where no token is likelier than it is by chance: what a model computes
-    whose weights are all zero. vLLM 0.32 serves one so if its checkpoint names its embeddings
-    otherwise than vLLM looks for them, and every answer is empty."""
+    """Raise ConfigError if all tokens are equally probable, as in a model with only zeros as
+    weights. vLLM 0.32 serves such a model if the checkpoint's embeddings have other names than vLLM
+    expects, and every answer is empty."""
     logprobs = {token.logprob for token in likely}
     if (
         len(likely) > 1
@@ -153,8 +153,8 @@ def _check_unequal(likely: Sequence[Likely], codec: TextCodec) -> None:
         and logprobs.pop() <= _BARELY - log(len(codec.tokenizer))
     ):
         raise ConfigError(
-            "it gives every token the same probability, so it has not read the model's weights: "
-            "its log may say which it left out"
+            "it gives every token the same probability, so it has not loaded the model's weights: "
+            "see in its log which weights it left out"
         )
 
 
@@ -162,8 +162,8 @@ ModelEntry = Mapping[str, Any]
 
 
 def _entry(listed: Any, candidate: Candidate) -> tuple[ModelEntry, Sequence[ModelEntry]]:
-    """What the server lists of the candidate's model, and all that it lists. A server that has one
-    model needs no name for it, unless the candidate is an adapter, which would be another."""
+    """The server's entry for the candidate's model, and all its entries. If the server has only one
+    model, its name need not match, unless the candidate is an adapter."""
     entries = models(listed)
     if not entries:
         raise RetryableError("it lists no models at /v1/models")
@@ -181,7 +181,7 @@ def _entry(listed: Any, candidate: Candidate) -> tuple[ModelEntry, Sequence[Mode
 
 
 def models(listed: Any) -> list[ModelEntry]:
-    """What a server's reply lists at `/v1/models`; nothing where it is no such list."""
+    """The entries of a reply from `/v1/models`; empty if it is not such a list."""
     data = listed.get("data") if isinstance(listed, dict) else None
     return [
         entry
@@ -191,7 +191,7 @@ def models(listed: Any) -> list[ModelEntry]:
 
 
 def names_of(candidate: Candidate) -> tuple[str, ...]:
-    """What servers may call a candidate's model."""
+    """The names that a server may use for a candidate's model."""
     if candidate.endpoint is not None and candidate.endpoint.served_as is not None:
         return (candidate.endpoint.served_as,)
     spec = candidate.spec
@@ -202,7 +202,7 @@ def names_of(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _context(entry: ModelEntry, entries: Sequence[ModelEntry]) -> int | None:
-    """An adapter has the context of its parent."""
+    """The context in tokens; an adapter has the context of its parent."""
     parents = [other for other in entries if other["id"] == entry.get("parent")]
     lengths = [model.get("max_model_len") for model in (entry, *parents)]
     lengths += [_meta(entry, "n_ctx"), _meta(entry, "n_ctx_train")]
@@ -210,14 +210,14 @@ def _context(entry: ModelEntry, entries: Sequence[ModelEntry]) -> int | None:
 
 
 def _meta(entry: ModelEntry, name: str) -> int | None:
-    """A number that llama.cpp lists of its model."""
+    """A number in llama.cpp's description of its model."""
     meta = entry.get("meta")
     value = meta.get(name) if isinstance(meta, dict) else None
     return value if type(value) is int and value > 0 else None
 
 
 async def _slot(server: _Server) -> int | None:
-    """The context of one answer on llama.cpp, which shares what it has among several."""
+    """The context of one answer on llama.cpp, which divides its context among several answers."""
     try:
         properties = await server.get("/props")
         value = properties["default_generation_settings"]["n_ctx"]
@@ -240,7 +240,8 @@ async def _software(server: _Server, entry: Mapping[str, Any]) -> str:
 async def _compare_tokenizers(
     server: _Server, served_as: str, candidate: Candidate, codec: TextCodec
 ) -> None:
-    """Where the server shows its tokenizer, it must be ours. Raises ConfigError."""
+    """Compare the server's tokenizer with the candidate's, if the server has an API for it. Raises
+    ConfigError if they differ."""
     body = {"model": served_as, "prompt": _TEXT, "content": _TEXT, "add_special_tokens": False}
     try:
         reply = await server.post("/tokenize", body)
@@ -250,6 +251,6 @@ async def _compare_tokenizers(
     ours = codec.encode(_TEXT)
     if isinstance(theirs, list) and all(type(t) is int for t in theirs) and theirs != ours:
         raise ConfigError(
-            f"it reads {_TEXT!r} as {theirs} and the tokenizer of {candidate.name} as {ours}: "
-            "it serves another model, or the candidate needs another tokenizer"
+            f"it reads {_TEXT!r} as the tokens {theirs}, but the tokenizer of {candidate.name} "
+            f"gives {ours}: serve that model, or set the candidate's key tokenizer"
         )

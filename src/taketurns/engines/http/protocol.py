@@ -1,6 +1,6 @@
-"""What servers answer: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp.
+"""Replies of servers: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp.
 
-It is checked: a reply that is not what was asked for is a RetryableError, never an answer.
+Replies are checked: one that does not fit the request is a RetryableError, never an answer.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from taketurns.errors import EngineError, UnavailableError
 from taketurns.types import Sampling, Token
 
 _TOKEN_ID = "token_id:"
-# A log-probability up to it is -inf, which JSON cannot write: vLLM and OpenAI write this number for
-# it, llama.cpp the lowest float.
+# A log-probability up to this number means -inf, which JSON cannot write: vLLM and OpenAI write
+# this number instead, llama.cpp the lowest float.
 _NEVER = -9999.0
-_MOST_COUNTED = 1 << 40  # tokens of a prompt, generously
+_MOST_COUNTED = 1 << 40  # tokens of a prompt: far above any real number
 _LONGEST = 8 << 20  # bytes of one event
-_SHOWN = 300  # characters of a reply that a message repeats
+_SHOWN = 300  # characters of a reply that a message quotes
 _WRONG = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
-_SURE = 0.1  # the highest log-probability, generously: of 1, as coarse numbers round it
+_SURE = 0.1  # the highest log-probability accepted: 0, and a tolerance for rounding
 _GOES_ON = (None, "")
 _STOPPED = ("stop", "eos_token", "stop_sequence")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptUsage:
-    """Tokens of a prompt, and how many of them the server had read before."""
+    """The number of tokens of a prompt, and of those that the server had cached."""
 
     prompt: int = 0
     cached: int = 0
@@ -40,10 +40,10 @@ class PromptUsage:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a reply: tokens, or `text` from a server without ids. `finish` is why it ended,
-    None while it goes on. `scores` are, where they were asked for, the log-probabilities of
-    `Sampling.choices` where each token stands. `written` is how many tokens the reply has had so
-    far, by the server's count; None if it does not say."""
+    """A part of a reply: tokens, or `text` from a server without ids. `finish` is why the reply
+    ended, None if it continues. `scores` has, if requested, the log-probabilities of
+    `Sampling.choices` at the position of each token. `written` is the server's count of tokens in
+    the reply so far, None if it reports none."""
 
     tokens: tuple[Token, ...] = ()
     scores: tuple[tuple[float, ...], ...] = ()
@@ -55,8 +55,8 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Likely:
-    """One of the most probable tokens at a place, with its natural-log probability; `id` is None
-    where the server reports only its text."""
+    """One of the most probable tokens at a position, with its natural-log probability; `id` is None
+    if the server reports only its text."""
 
     text: str
     logprob: float
@@ -66,9 +66,9 @@ class Likely:
 def read_scores(
     reply: Any, abilities: ServerCapabilities, info: ModelInfo, choices: Sequence[int]
 ) -> list[float]:
-    """The natural-log probabilities of `choices`, `-inf` for one that is not among the most
-    probable of a server that tells only those. Raises RetryableError, and EngineError where none of
-    them is."""
+    """The natural-log probabilities of `choices`. If the server reports only the most probable
+    tokens, a choice that is not among them has `-inf`. Raises RetryableError, and EngineError if
+    none of the choices is among them."""
     likely = top_logprobs(only_choice(reply))
     if not likely:
         raise _unweighed()
@@ -87,14 +87,14 @@ def read_scores(
     if max(scores) == -inf:
         raise EngineError(
             f"none of {', '.join(map(repr, texts))} is among the {len(likely)} most probable "
-            f"tokens that the server of {info.name} reports; serve it with vLLM, which reports any"
+            f"tokens that the server of {info.name} reports: serve it with vLLM, which reports any"
         )
     return scores
 
 
 def _by_text(likely: Sequence[Likely], texts: Sequence[str]) -> list[float]:
-    """The log-probabilities of tokens known by their text, which a server may write without the
-    space before it."""
+    """The log-probabilities of tokens identified by their text, which a server may write without
+    the leading space."""
     exact: dict[str, float] = {}
     stripped: dict[str, float] = {}
     for token in likely:
@@ -104,9 +104,9 @@ def _by_text(likely: Sequence[Likely], texts: Sequence[str]) -> list[float]:
 
 
 def top_logprobs(choice: Mapping[str, Any]) -> tuple[Likely, ...]:
-    """The log-probabilities that a completion gives for its first token: in OpenAI's old shape, or
-    in that of its chat completions, as llama.cpp does; none where it gives none. Raises
-    RetryableError for one that is no number."""
+    """The log-probabilities at a completion's first token: in OpenAI's old format, or in the format
+    of its chat completions, as from llama.cpp; empty if there are none. Raises RetryableError for
+    an invalid one."""
     logprobs: Any = choice.get("logprobs")
     try:
         if logprobs.get("content"):
@@ -137,24 +137,23 @@ def _id(value: Any) -> int | None:
 
 
 def _logprob(value: Any) -> float:
-    """A log-probability. Raises RetryableError where it is none."""
+    """A log-probability. Raises RetryableError for an invalid one."""
     number = float(value)
     if not number <= _SURE:  # NaN, infinity, or a logit
-        raise RetryableError(f"the reply has a log-probability of {number}, which is none")
+        raise RetryableError(f"the reply has {number} as a log-probability, which is at most 0")
     return number if number > _NEVER else -inf
 
 
 def read_piece(
     data: Any, abilities: ServerCapabilities, vocabulary: int, sampling: Sampling
 ) -> Piece:
-    """A reply, or a chunk of one, with the log-probabilities that were asked for. Raises
-    RetryableError for anything else, and UnavailableError where the server withholds what the model
-    wrote."""
+    """Read a reply, or a chunk of one, with the requested log-probabilities. Raises RetryableError
+    for an invalid reply, and UnavailableError if the server withholds the model's text."""
     if isinstance(data, dict) and data.get("error") is not None:
         raise RetryableError(f"the server reports an error: {_shown(data['error'])}")
     usage = read_usage(data)
     if isinstance(data, dict) and data.get("choices") == []:
-        return Piece(usage=usage)  # a stream's last chunk, or its first, which announces it
+        return Piece(usage=usage)  # the first or the last chunk of a stream
     choice = only_choice(data)
     finish = _finish(choice.get("finish_reason"))
     text = choice.get("text")
@@ -168,13 +167,13 @@ def read_piece(
     if ids is None:
         if text:
             raise RetryableError(
-                "the reply has text and no token ids, which this server gave before"
+                "the reply has text without token ids, which this server reported before"
             )
         ids = []
     if not isinstance(ids, list) or not all(
         type(token) is int and 0 <= token < vocabulary for token in ids
     ):
-        raise RetryableError("the reply's token ids are none of the model's")
+        raise RetryableError(f"the reply has token ids outside the model's {vocabulary} ids")
     if sampling.logprobs is not None:
         weighed = _listed_by_token if abilities.verbose else _weighed
         tokens = tuple(weighed(choice, ids, sampling.logprobs))
@@ -184,8 +183,9 @@ def read_piece(
 
 
 def _finish(reason: Any) -> Literal["stop", "length"] | None:
-    """Why a reply ended, in the words of many servers; None if it goes on. Raises RetryableError
-    where the server gave it up, and UnavailableError where every server would withhold it."""
+    """Why a reply ended, from the reasons of many servers; None if it continues. Raises
+    RetryableError if the server aborted it, and UnavailableError if a content filter withheld it,
+    as every server would."""
     if reason in _GOES_ON:
         return None
     if reason in _STOPPED:
@@ -203,7 +203,8 @@ def _finish(reason: Any) -> Literal["stop", "length"] | None:
 def _ids(
     data: Any, choice: Mapping[str, Any], abilities: ServerCapabilities
 ) -> tuple[Any, int | None]:
-    """The ids of a reply, None if it has none, and how many tokens the server has written."""
+    """The ids of a reply, None if it has none, and the number of tokens that the server has
+    written, None if unknown."""
     if not abilities.verbose:
         return choice.get("token_ids"), None
     about = data.get("__verbose")
@@ -215,9 +216,9 @@ def _ids(
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     """The JSON values of a stream of server-sent events, up to its `[DONE]`. Raises RetryableError
-    where an event is none, or the stream breaks off."""
+    if an event is not JSON or the stream ends early."""
     rest, done = b"", False
-    async for chunk in chunks:  # to its end: the connection stays usable
+    async for chunk in chunks:  # to the end, so that the connection can be reused
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST:
             raise RetryableError(f"an event of the stream is longer than {_LONGEST:,} bytes")
@@ -229,11 +230,11 @@ async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[Any]:
             if not done:
                 yield parse(data)
     if not done:
-        raise RetryableError("the stream broke off")
+        raise RetryableError("the stream ended before its [DONE]")
 
 
 def parse(data: bytes) -> Any:
-    """JSON. Raises RetryableError for anything else."""
+    """Parse JSON. Raises RetryableError for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -241,15 +242,15 @@ def parse(data: bytes) -> Any:
 
 
 def only_choice(reply: Any) -> Mapping[str, Any]:
-    """The one completion that was asked for. Raises RetryableError if there is none."""
+    """The requested completion, which must be the only one. Raises RetryableError otherwise."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise RetryableError(f"the reply is no completion: {_shown(reply)[:80]}")
+        raise RetryableError(f"the reply is not one completion: {_shown(reply)[:80]}")
     return choices[0]
 
 
 def read_usage(data: Any) -> PromptUsage | None:
-    """What a reply says of its prompt; None if nothing."""
+    """The usage that a reply reports for its prompt; None if it reports none."""
     usage = data.get("usage") if isinstance(data, dict) else None
     if not isinstance(usage, dict):
         return None
@@ -259,7 +260,7 @@ def read_usage(data: Any) -> PromptUsage | None:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens; 0 for what is none."""
+    """A number of tokens; 0 for an invalid value."""
     return value if type(value) is int and 0 <= value <= _MOST_COUNTED else 0
 
 
@@ -280,7 +281,7 @@ def _shown(value: Any) -> str:
 
 
 def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
-    """Tokens with their log-probabilities and those of the most probable."""
+    """Tokens with their log-probabilities and with the most probable tokens at their positions."""
     if not ids:
         return []
     try:
@@ -295,14 +296,14 @@ def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list
 
 
 def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
-    """The same as llama.cpp reports it: not for a token that ends inside a character, which comes
-    without."""
+    """`_weighed` in llama.cpp's format, which has no log-probabilities for a token that ends inside
+    a character."""
     if not ids:
         return []
     tokens = []
     try:
         entries = list((choice.get("logprobs") or {}).get("content") or ())
-        for token in reversed(ids):  # the last token of a character is the one that is reported
+        for token in reversed(ids):  # only the last token of a character is reported
             if entries and entries[-1]["id"] == token:
                 entry = entries.pop()
                 top = _ranked(_listed(entry["top_logprobs"]), wanted)
@@ -317,7 +318,7 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
 
 
 def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
-    """The `wanted` most probable. Raises TypeError where their ids are not known."""
+    """The `wanted` most probable tokens. Raises TypeError if their ids are unknown."""
     ranked = sorted(likely, key=lambda token: -token.logprob)[:wanted]
     if any(token.id is None for token in ranked):
         raise TypeError("no ids")
@@ -327,7 +328,7 @@ def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], .
 def _scored(
     choice: Mapping[str, Any], count: int, choices: Sequence[int]
 ) -> tuple[tuple[float, ...], ...]:
-    """The log-probabilities of `choices` where each of `count` tokens stands."""
+    """The log-probabilities of `choices` at the positions of `count` tokens."""
     if not choices or not count:
         return ()
     try:
@@ -341,8 +342,8 @@ def _scored(
 
 
 def _impossible() -> RetryableError:
-    return RetryableError("the reply gives every token that was asked for a probability of 0")
+    return RetryableError("the reply gives each requested token the probability 0")
 
 
 def _unweighed() -> RetryableError:
-    return RetryableError("the reply lacks the log-probabilities that were asked for")
+    return RetryableError("the reply lacks the requested log-probabilities")

@@ -1,9 +1,9 @@
-"""One server of a model, and how it has been doing.
+"""One server and its health: a circuit breaker.
 
-A circuit breaker. A failure opens it: the server gets no requests during a cooldown, which grows
-with each failure in a row. Then it is asked for its models, and if it lists them it gets requests
-again; only a request that it answers ends the row. Requests that were under way when it failed
-count as one failure."""
+A failure opens the breaker: the server gets no requests during a cooldown, which grows with each
+consecutive failure. After the cooldown the server is asked for its models; if it lists them, it
+gets requests again. Only an answered request resets the count of failures. All requests that were
+running when the server failed count as one failure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FIRST_COOLDOWN, LONGEST_COOLDOWN = 0.5, 30.0  # seconds
 
 @dataclass(eq=False)
 class Replica:
-    """A server at `url` that gets at most `limit` requests at a time. `first_cooldown` is how many
-    seconds it gets none after a first failure; times are of `clock`."""
+    """A server at `url` that gets at most `limit` concurrent requests. `first_cooldown` is the
+    cooldown in seconds after a first failure; `clock` gives the time."""
 
     url: str
     limit: int
@@ -29,7 +29,7 @@ class Replica:
     first_cooldown: float = FIRST_COOLDOWN
     busy: int = 0
     failures: int = 0
-    open: bool = False  # it failed, and has not been asked for its models since
+    open: bool = False  # it failed, and has not listed its models since
     last_fault: str = ""
     trial: asyncio.Task[None] | None = None
 
@@ -41,41 +41,41 @@ class Replica:
 
     @property
     def healthy(self) -> bool:
-        """It may get requests, as far as we know."""
+        """Whether it may get requests."""
         return not self.open and self.cooldown <= 0
 
     @property
     def free(self) -> bool:
-        """It may get another request now."""
+        """Whether it may get another request now."""
         return self.healthy and self.busy < self.limit
 
     @property
     def cooldown(self) -> float:
-        """Seconds until it is tried again."""
+        """The seconds until it is asked again."""
         return max(0.0, self._cooldown_until - self.clock())
 
     def take(self) -> None:
-        """A request begins."""
+        """Count a request that begins."""
         self.busy += 1
 
     def give_back(self) -> None:
-        """A request is over."""
+        """Count a request that has ended."""
         self.busy -= 1
         self.wake()
 
     def succeeded(self) -> None:
-        """It answered as it should."""
+        """Record that it answered a request."""
         self.failures = 0
         self.listed()
 
     def listed(self) -> None:
-        """It lists its models as it should."""
+        """Record that it listed its models."""
         if self.open:
             self.open = False
             self.wake_all()
 
     def failed(self, fault: RetryableError, began: float) -> None:
-        """It failed at a request that began then."""
+        """Record that it failed at a request that started at `began`."""
         was_healthy = self.healthy
         self.last_fault = str(fault)
         if fault.busy:
@@ -90,13 +90,13 @@ class Replica:
             self.wake_all()
 
     def wait(self, future: asyncio.Future[None]) -> None:
-        """Resolve `future` when a request may fit, or when something else has changed."""
+        """Resolve `future` when a request may fit or the state has changed."""
         if len(self._waiting) > 64 and self._waiting[0].done():
             self._waiting = deque(waiter for waiter in self._waiting if not waiter.done())
         self._waiting.append(future)
 
     def wake(self) -> None:
-        """Let one waiting request look again."""
+        """Let one waiting request check again."""
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -104,13 +104,13 @@ class Replica:
                 return
 
     def wake_all(self) -> None:
-        """Let all waiting requests look again."""
+        """Let all waiting requests check again."""
         waiting, self._waiting = self._waiting, deque()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     def _cool_down(self, seconds: float) -> None:
-        # Not all that wait may come back in the same instant.
+        # Random, so that waiting requests do not all return at the same moment.
         until = self.clock() + seconds * (1 + 0.25 * self._jitter.random())
         self._cooldown_until = max(self._cooldown_until, until)

@@ -1,5 +1,5 @@
-"""What servers are asked: OpenAI's completions as JSON, with the fields of vLLM or of llama.cpp
-where a server knows them."""
+"""Requests to servers: OpenAI's completions as JSON, with the fields of vLLM or llama.cpp if a
+server knows them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from taketurns.engines.base import ModelInfo
 from taketurns.engines.http.options import biases, llama_fields, plain_fields, vllm_fields
 from taketurns.types import Sampling
 
-_SEED_BITS = (1 << 31) - 1  # what every server takes
+_SEED_BITS = (1 << 31) - 1  # every server accepts so many bits
 
 VERBOSE: Mapping[str, Any] = {"verbose": True, "return_tokens": True}
-"""What makes llama.cpp report the ids of what it wrote."""
-_FORCED = 1000.0  # of logits, more than a model puts between two tokens
-# Its own defaults, and those it was started with, would change what is sampled.
+"""Fields that make llama.cpp report the ids that it wrote."""
+_FORCED = 1000.0  # a bias larger than the difference of any two logits
+# Without these, llama.cpp's defaults and start options would change the sampling.
 _LLAMA_SAMPLING: Mapping[str, Any] = {
     "samplers": ["temperature", "top_p"],
     "logit_bias": {},
@@ -30,15 +30,15 @@ _LLAMA_SAMPLING: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
-    """What a server was found to do with the model it calls `served_as`.
+    """What a server can do with the model that it calls `served_as`.
 
-    `context` is the most tokens a prompt and its continuation may have, and `vocabulary` how many
-    ids the model knows; None if the server does not say. `prompt_ids`: prompts may be token ids;
-    `token_ids`: it reports the ids of what it wrote, in vLLM's field, or in llama.cpp's where it is
-    `verbose`; `exact_scores`: it reports log-probabilities of any given tokens, otherwise only
-    those of the `top_logprobs` most probable. `only`: the server's name for the model is none that
-    the candidate has, and it was taken because the server has no other model. `formats`: it keeps
-    to vLLM's `structured_outputs`.
+    `context` is the limit in tokens for a prompt and its continuation, and `vocabulary` the number
+    of ids that the model knows; None if the server does not report them. `prompt_ids`: prompts may
+    be token ids. `token_ids`: it reports the ids that it wrote, in vLLM's field, or in llama.cpp's
+    if `verbose`. `exact_scores`: it reports log-probabilities of any given tokens, otherwise only
+    those of the `top_logprobs` most probable. `only`: the model's name is not one of the
+    candidate's names; the model is used because the server has no other. `formats`: it supports
+    vLLM's `structured_outputs`.
     """
 
     software: str
@@ -63,8 +63,8 @@ def writing_request(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """The body that asks for up to `sampling.max_tokens` tokens after `prompt`. Stop strings are
-    not in it: they may have begun before the patch, so they are looked for here."""
+    """The body that requests up to `sampling.max_tokens` tokens after `prompt`. It has no stop
+    strings: they may begin before the patch, so this side searches for them."""
     body: dict[str, Any] = {
         "model": abilities.served_as,
         "prompt": _prompt(abilities, info, prompt),
@@ -99,15 +99,15 @@ def writing_request(
 
 
 def _known(info: ModelInfo, ids: Collection[int]) -> list[int]:
-    """Those that the model has: a server refuses a request that names others, and another model's
-    end tokens may be others."""
+    """The ids that the model has. A server refuses a request with other ids, and the end tokens of
+    another candidate's model may be such."""
     return sorted(token for token in ids if info.vocabulary is None or token < info.vocabulary)
 
 
 def scoring_request(
     abilities: ServerCapabilities, info: ModelInfo, prompt: Sequence[int], choices: Sequence[int]
 ) -> dict[str, Any]:
-    """The body that asks how probable `choices` are as the token after `prompt`."""
+    """The body that requests the log-probabilities of `choices` as the token after `prompt`."""
     body: dict[str, Any] = {
         "model": abilities.served_as,
         "prompt": _prompt(abilities, info, prompt),
@@ -125,15 +125,15 @@ def scoring_request(
 
 
 def forced(token: int) -> dict[str, Any]:
-    """What makes llama.cpp write a given token. Where the one that it would write ends inside a
-    character it reports no log-probabilities at all; a bias does not change those it reports."""
+    """Fields that make llama.cpp write a given token. It reports no log-probabilities if its own
+    next token ends inside a character; a bias does not change those that it reports."""
     return {**_LLAMA_SAMPLING, "temperature": 0.0, "logit_bias": {str(token): _FORCED}}
 
 
 def _prompt(
     abilities: ServerCapabilities, info: ModelInfo, prompt: Sequence[int]
 ) -> list[int] | str:
-    """Ids, or the exact text without the beginning-of-text token that the server will add."""
+    """Ids, or the exact text without the beginning-of-text token, which the server adds."""
     ids = list(prompt)
     if abilities.prompt_ids:
         return ids

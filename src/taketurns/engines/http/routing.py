@@ -1,9 +1,9 @@
-"""Which server gets a request.
+"""Select the server for a request.
 
-Each answer has a home among the servers of a model (rendezvous hashing: when a server comes or
-goes, only its own answers move), so that the server's prefix cache holds what was written. Where
-home is busy the least loaded server helps out; where all are, the request waits for the first that
-is free.
+Each answer has a home among the servers of a model, so that the home's prefix cache has its text.
+The home is found by rendezvous hashing: if a server is added or removed, only its own answers move.
+If the home is busy, the least loaded server gets the request; if all are busy, the request waits
+for the first free one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from taketurns.utils.seeds import derive
 
 
 class Unreachable(Exception):
-    """None of the servers is healthy, and none has become so in time."""
+    """No server is healthy, and none became healthy in time."""
 
 
 class Router:
-    """Hands out the servers of a model; `try_out` starts to ask one whose cooldown is over
-    whether it is healthy. A server that failed `hopeless` times in a row is not waited for."""
+    """Selects among the servers of a model. `try_out` starts a trial of a server after its
+    cooldown. If all servers have failed `hopeless` times in a row, requests do not wait."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class Router:
         self._hopeless = hopeless
 
     def order(self, key: int) -> list[Replica]:
-        """The servers by how near they are to an answer's home."""
+        """The servers in the order of preference of an answer; the first is its home."""
         return sorted(self.replicas, key=lambda replica: derive(key, replica.url), reverse=True)
 
     async def acquire(
         self, key: int, tried: Collection[Replica], patience: float | Allowance
     ) -> Replica:
-        """A server for a request, taken until its `give_back`; one of those `tried` only where
-        there is no other. Waits as long as it takes for one that is busy, and `patience`, in
-        seconds, for one that is not healthy; raises Unreachable after that."""
+        """A server for a request, occupied until its `give_back`; one of those `tried` only if
+        there is no other. Waits without limit for a busy server, and up to `patience` seconds for
+        one that is not healthy; then raises Unreachable."""
         if not isinstance(patience, Allowance):
             patience = Allowance(patience, asyncio.get_running_loop().time)
         while True:
@@ -62,13 +62,13 @@ class Router:
                 if patience.left <= 0 or hopeless:
                     raise Unreachable(self._why())
                 times.append(patience.left)
-            # Those that are not healthy may become so before one of the others is free.
+            # A server may become healthy before one of the others is free.
             other = [r for r in self.replicas if r in wanted or r not in healthy]
             with nullcontext() if healthy else patience.spending():
                 await self._change(other, min(times, default=None))
 
     def choose(self, key: int, replicas: Collection[Replica]) -> Replica | None:
-        """Home if it is free, else the least loaded of `replicas`, which are healthy; None where
+        """The home if it is free, else the least loaded of `replicas`, which are healthy; None if
         all are busy."""
         free = [replica for replica in replicas if replica.free]
         if not free:
@@ -87,7 +87,7 @@ class Router:
         except TimeoutError:
             pass
         except asyncio.CancelledError:
-            if future.done():  # another request may have the place that this one was woken for
+            if future.done():  # pass the free place on to another waiting request
                 for replica in replicas:
                     replica.wake()
             raise

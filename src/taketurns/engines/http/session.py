@@ -1,5 +1,5 @@
-"""One answer on servers. A patch is written by as many of them as it takes: where one fails, the
-next goes on after the last token that was given out."""
+"""One answer on servers. If a server fails within a patch, the next server continues after the last
+token that was given out."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Servers(Protocol):
     """What a session needs of its engine."""
 
     async def served(self, model: str) -> ModelServers:
-        """Where a model is served. Raises ConfigError and UnavailableError."""
+        """The servers of a model. Raises ConfigError and UnavailableError."""
         ...
 
     def fleet(self) -> Fleet:
-        """The servers, as this event loop knows them."""
+        """The connections and the state of the servers in this event loop."""
         ...
 
     def counters(self, model: str) -> RequestCounters:
-        """What has been asked of a model's servers so far."""
+        """The counters of requests to a model's servers."""
         ...
 
 
 class HttpSession:
-    """One answer: its seed, and the `home` that it and its forks prefer among the servers."""
+    """One answer: its seed, and the key `home` that selects the home server of it and its forks."""
 
     def __init__(self, servers: Servers, seed: int, home: int) -> None:
         self._servers = servers
@@ -45,9 +45,9 @@ class HttpSession:
     async def generate(
         self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
     ) -> Completion:
-        """Continue `prompt`. Draws depend on the session's seed and on where they stand, so that
-        another try draws the same. Raises PromptError before a server would cut what is too long.
-        """
+        """Continue `prompt`. Draws depend on the session's seed and the position, so another
+        attempt draws the same. Raises PromptError for a prompt that is too long, which a server
+        might cut. Raises UnavailableError if no server works."""
         served = await self._servers.served(model)
         ids = served.info.prompt_ids(prompt, sampling.max_tokens)
         if sampling.constraint is not None and sampling.constraint.allowed() is None:
@@ -68,8 +68,8 @@ class HttpSession:
         return patch.completion()
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
-        """Natural-log probabilities of `choices` as the next token, under the full softmax; `-inf`
-        for those that a server which tells only the most probable does not tell."""
+        """Natural-log probabilities of `choices` as the next token, under the full softmax. If a
+        server reports only the most probable tokens, other choices have `-inf`."""
         served = await self._servers.served(model)
         ids = served.info.prompt_ids(prompt, 1)
         served.info.check_ids(choices)
@@ -87,15 +87,15 @@ class HttpSession:
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[HttpSession]:
-        """A session with draws of its own, at home where this one is: what is written so far is in
-        that server's prefix cache."""
+        """A session with its own draws and the same home, whose prefix cache has the answer so
+        far."""
         yield HttpSession(self._servers, seed, self._home)
 
 
 def _tells(served: ModelServers, prompt: int, sampling: Sampling) -> bool:
-    """Does the reply that brings a patch also tell how probable the choices are after it? That
-    takes one token more, and a server tells either those or the most probable tokens, which a
-    client or a criterion may want."""
+    """Whether the reply with a patch can also have the choices' log-probabilities after it. That
+    needs room for one token more. A server reports either these or the most probable tokens, which
+    a client or a criterion may need."""
     info = served.info
     fits = prompt + sampling.max_tokens + 1 <= info.context
     exact = {"exact_score", "token_ids"} <= info.capabilities

@@ -1,4 +1,4 @@
-"""The time that all tries at one request have together."""
+"""The time limit for all attempts of one request together."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 TIMES = 2
-"""A request has so many times its engine's `timeout` in all: one try may bring nothing for as long
-as a try may take, and another still has its whole time."""
+"""All attempts of a request together have this many times the engine's `timeout`: if one attempt
+times out, another still has its full time."""
 
 
 class Allowance:
-    """`seconds` of `clock`, of which what runs inside `spending` takes its share."""
+    """A budget of `seconds`, measured with `clock`; only time inside `spending` counts."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self.seconds = seconds
@@ -20,7 +20,7 @@ class Allowance:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """What happens inside takes from what is left, which may fall below 0."""
+        """Subtract the time of the block from `left`, which may become negative."""
         began = self._clock()
         try:
             yield

@@ -1,7 +1,7 @@
-"""Adapters (PEFT) on a model: whether one fits it, and putting it there.
+"""Adapters (PEFT): check that an adapter fits its model, and load it onto the model.
 
-What PEFT leaves at its random start, leaves aside or writes over the model itself is refused: the
-model is shared, by other candidates too.
+PEFT may leave weights of an adapter at random values, ignore some, or overwrite weights of the
+model. All these cases are refused, because other candidates share the model.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import install_command, installed
 
-_INSIDE = "base_model.model."  # what PEFT puts before the names of the model's own modules
-_MERGE = "merge it into a checkpoint of its own (merge_and_unload) and name that as the model"
+_INSIDE = "base_model.model."  # PEFT's prefix of the names of the model's own modules
+_MERGE = "merge it into a new checkpoint (merge_and_unload) and use that as the model"
 
 
 def put_on(
@@ -32,9 +32,9 @@ def put_on(
     trainable: bool = False,
     shared: bool = False,
 ) -> Any:
-    """Put an adapter on a model under this name, beside those of `peft` if there are any; the PEFT
-    model, whose layers are in `model` itself then. `shared`: others use the model without the
-    adapter. Raises ConfigError."""
+    """Load an adapter onto a model under a name, beside the adapters of `peft` if there are any.
+    Returns the PEFT model, whose layers are now part of `model` itself. `shared`: others use the
+    model without the adapter. Raises ConfigError."""
     if not installed("peft"):
         raise ConfigError(f"a LoRA adapter needs peft: {install_command('peft')}")
     from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
@@ -54,20 +54,20 @@ def put_on(
     _require_all(adapter, report.missing_keys, report.unexpected_keys)
     for key, weight, was in before:
         if not weight.equal(was):
-            _refuse(adapter, f"it changes the model's own {key}, which others share; {_MERGE}")
+            _refuse(adapter, f"it changes the model's own {key}, which others share: {_MERGE}")
     return peft
 
 
 def require_adapter(adapter: str) -> None:
-    """Raise ConfigError for what is no adapter."""
+    """Raise ConfigError if this is not an adapter."""
     if hub.fetch(WHAT, adapter, ADAPTER) is None:
         if hub.fetch(WHAT, adapter, "config.json") is not None:
-            _refuse(adapter, "it is a whole model; name it as the model, without an adapter")
-        _refuse(adapter, f"it has no {ADAPTER}, so it is no adapter")
+            _refuse(adapter, "it is a whole model: write it under model, and remove adapter")
+        _refuse(adapter, f"it has no {ADAPTER}, so it is not an adapter")
 
 
 def check_adapter(spec: ModelSpec) -> None:
-    """Raise ConfigError, from headers alone, for an adapter that cannot be put on its model."""
+    """Raise ConfigError for an adapter that cannot be loaded onto its model; reads only headers."""
     assert spec.adapter is not None, "only for a spec with an adapter"
     require_adapter(spec.adapter)
     tensors = read_adapter_tensors(spec.adapter)
@@ -86,22 +86,22 @@ def check_adapter(spec: ModelSpec) -> None:
         report = set_peft_model_state_dict(
             peft, empty, adapter_name="check", low_cpu_mem_usage=True
         )
-    # Of the missing ones, those of the model itself do not come from the adapter.
+    # Ignore missing weights of the model itself: they do not belong to the adapter.
     missing = [key for key in report.missing_keys if ".check." in key]
     _require_all(spec.adapter, missing, report.unexpected_keys)
 
 
 def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[TensorInfo]) -> None:
-    """Raise ConfigError for an adapter that changes no weights, and for one that brings weights of
-    the model itself in another shape."""
+    """Raise ConfigError for an adapter that changes no weights, and for one that has weights of the
+    model itself in another shape."""
     if config.is_prompt_learning or config.is_adaption_prompt:
         kind = config.peft_type.value
-        _refuse(adapter, f"it is of the kind {kind}, which puts tokens before a prompt; use a LoRA")
+        _refuse(adapter, f"its kind {kind} puts tokens before a prompt: use a LoRA adapter")
     for name, weight, shape in _brought(model, config, tensors):
         if tuple(weight.shape) != shape:
             _refuse(
                 adapter,
-                f"it resized the model's {name} from {list(weight.shape)} to {list(shape)}; "
+                f"it resized the model's {name} from {list(weight.shape)} to {list(shape)}: "
                 f"{_MERGE}",
             )
 
@@ -109,7 +109,7 @@ def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[Tensor
 def _own_weights(
     model: Any, config: Any, tensors: Sequence[TensorInfo]
 ) -> list[tuple[str, Any, Any]]:
-    """The model's own weights that the adapter brings too: names, the weights, copies of them."""
+    """The model's own weights that the adapter has too: names, the weights, copies of them."""
     return [
         (name, weight, weight.detach().clone())
         for name, weight, _ in _brought(model, config, tensors)
@@ -130,18 +130,18 @@ def _brought(
 
 
 def _bare(name: str) -> str:
-    """A weight's name as it is without adapters."""
+    """A weight's name without the parts that adapters add."""
     return name.replace(".base_layer.", ".").replace(".original_module.", ".")
 
 
 def _require_all(adapter: str, missing: Sequence[str], left_over: Sequence[str]) -> None:
     if missing:
-        _refuse(adapter, f"its weights are not whole: {missing[0]} is missing; save it again")
+        _refuse(adapter, f"its weights are incomplete: {missing[0]} is missing; save it again")
     if left_over:
         _refuse(
             adapter,
-            f"it was trained on another model: {left_over[0].removeprefix(_INSIDE)} has no place "
-            "in this one",
+            f"it was trained on another model: this one has no {left_over[0].removeprefix(_INSIDE)}"
+            "; write that model under model",
         )
 
 

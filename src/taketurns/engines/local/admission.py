@@ -1,6 +1,7 @@
-"""Bounded memory: answers wait, first come first served, until what they may need is free.
+"""Bounded memory: answers wait, first come first served, until the memory that they may need is
+free.
 
-A caller that wants another order asks `fits` and comes when there is room.
+A caller that wants another order asks `fits` first and opens an answer when there is room.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class _Waiter:
 
 
 class Admission:
-    """Hands out parts of a budget of bytes. Works from several event loops at once."""
+    """Gives out parts of a budget of bytes. Several event loops may use it at the same time."""
 
     def __init__(self, budget: Callable[[], int]) -> None:
         self._ask_budget = budget
@@ -34,7 +35,7 @@ class Admission:
 
     @property
     def budget(self) -> int:
-        """Bytes to hand out; found out at first use, when the weights are in place."""
+        """The bytes to give out; determined at first use, when the weights are loaded."""
         if self._budget is None:
             self._budget = self._ask_budget()
         return self._budget
@@ -44,8 +45,8 @@ class Admission:
         return self._used
 
     def fits(self, needs: Sequence[int]) -> bool:
-        """Whether all of these would be admitted at once. Raises CapacityError if one of them never
-        will."""
+        """Whether all of these would be admitted without waiting. Raises CapacityError if one of
+        them never will."""
         for need in needs:
             self._check(need)
         with self._lock:
@@ -53,7 +54,8 @@ class Admission:
 
     @asynccontextmanager
     async def admit(self, need: int) -> AsyncIterator[None]:
-        """Hold `need` bytes. Raises CapacityError if there will never be that much."""
+        """Hold `need` bytes; waits until they are free. Raises CapacityError if the budget is
+        smaller."""
         self._check(need)
         await self._acquire(need)
         try:
@@ -63,8 +65,8 @@ class Admission:
 
     @asynccontextmanager
     async def add(self, need: int) -> AsyncIterator[None]:
-        """Hold `need` bytes without waiting, over the budget if it must be: for a fork, whose
-        parent may be waiting for it. The caller bounds how many forks there are."""
+        """Hold `need` bytes without waiting, above the budget if necessary: for a fork, because its
+        parent may be waiting for it. The caller limits the number of forks."""
         with self._lock:
             self._used += need
         try:
@@ -75,7 +77,7 @@ class Admission:
     def _check(self, need: int) -> None:
         if need > self.budget:
             raise CapacityError(
-                f"an answer may need {need / 2**20:.0f} MiB of keys and values but the limit is "
+                f"an answer may need {need / 2**20:.0f} MiB of keys and values, but the limit is "
                 f"{self.budget / 2**20:.0f} MiB: lower max_tokens or raise engine.memory"
             )
 
@@ -94,8 +96,8 @@ class Admission:
                 waits = waiter in self._waiting
                 if waits:
                     self._waiting.remove(waiter)
-                    self._admit_waiting()  # it may have been what others waited behind
-            if not waits:  # granted in the same moment
+                    self._admit_waiting()  # others may have waited behind it
+            if not waits:  # it was granted at the same moment
                 self._release(need)
             raise
 
@@ -105,7 +107,7 @@ class Admission:
             self._admit_waiting()
 
     def _admit_waiting(self) -> None:
-        """Call with the lock held, whenever something may fit that did not before."""
+        """Admit waiting answers that fit now. Call it with the lock held, when memory was freed."""
         while self._waiting and self._used + self._waiting[0].need <= self.budget:
             waiter = self._waiting.popleft()
             self._used += waiter.need

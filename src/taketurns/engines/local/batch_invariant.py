@@ -1,15 +1,16 @@
-"""Shapes of a forward whose results agree bit for bit, whatever else is in the batch.
+"""Shapes of a forward whose results are equal bit for bit, independent of the rest of the batch.
 
-The last bits of a matrix product or an attention depend on the shape it is computed in, and a draw
-near a boundary then flips. Which products agree depends on the processor, the number of threads and
-the size of the weights: on one machine all multiples of four rows do, on another sixteen rows agree
-with no fewer, and with two threads 48 rows of some weights differ from 64. So `measure` multiplies
-the model's own weights, when it is loaded, and says which shapes its forwards may have.
+The last bits of a matrix product or an attention depend on the shape of the computation, and they
+can change a draw near a boundary. Which shapes agree depends on the processor, the number of
+threads and the size of the weights: on one machine all multiples of four rows agree; on another
+sixteen rows differ from fewer; with two threads 48 rows of some weights differ from 64. So
+`measure` multiplies the model's own weights when it is loaded, and gives the shapes that its
+forwards may have.
 
-Attention agreed on all machines that were measured (float32, CPU with MKL, torch 2.13, one and two
-threads) over an even number of queries, with keys in multiples of 64 up to 192 and of 512 beyond.
-An odd number of queries makes the result depend on where scratch memory happens to lie. The tests
-hold this over random batches."""
+Attention agreed on all measured machines (float32, CPU with MKL, torch 2.13, one and two threads)
+for an even number of queries, with keys in multiples of 64 up to 192 and of 512 above. With an odd
+number of queries the result depends on the address of scratch memory. Tests check this on random
+batches."""
 
 from __future__ import annotations
 
@@ -25,43 +26,43 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
-ROWS = 4  # rows that a CPU multiplies faster than two or three
-BLOCK = 32  # tokens a row in a forward that encodes
-_EXPERTS = frozenset(  # what configurations call the number of a layer's experts
+ROWS = 4  # a CPU multiplies four rows faster than two or three
+BLOCK = 32  # tokens per row in a forward that encodes
+_EXPERTS = frozenset(  # names of the number of a layer's experts in configurations
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_num")
 )
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
-_MULTIPLES = (4, 8, 16, 32)  # what the rows of a product may have to be a multiple of
-_BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # how many answers' blocks are tried together
+_MULTIPLES = (4, 8, 16, 32)  # candidates for the number that divides the rows of a product
+_BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # numbers of answers whose blocks are tried together
 
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Forwards that agree: a product of single tokens has a multiple of `rows` rows and no more
-    than `most`, and blocks of several answers are multiplied `together`, or each by itself."""
+    """Shapes that agree: a product of single tokens has a multiple of `rows` rows and at most
+    `most`; blocks of several answers are multiplied `together`, or each alone."""
 
     rows: int
     most: int
     together: bool
 
     def padded(self, lanes: int) -> int:
-        """How many rows a forward that computes a token for so many lanes has."""
+        """The number of rows in a forward that computes one token for `lanes` lanes."""
         return _round_up(lanes, self.rows)
 
 
 @torch.inference_mode()
 def measure(model: Any, lanes: int) -> Shapes | None:
-    """The shapes in which all products of the model's weights agree, at the present number of
-    threads: those of the fewest rows that allow batches of so many answers, or else of the largest
-    batches. None for a model without such weights. Up to 64 answers the shapes are the same, so
-    that an answer does not depend on how many an engine takes."""
+    """The shapes in which all products of the model's weights agree, with the current number of
+    threads: the smallest `rows` that allows batches of `lanes` answers, else the one that allows
+    the largest batches. None for a model without such weights. Up to 64 answers the shapes are the
+    same, so an answer does not depend on the engine's batch limit."""
     lanes = max(lanes, 64)
     random = torch.Generator().manual_seed(0)
     products = [
         _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
         for module, width, is_output in _weights(model)
     ]
-    # Routers of experts are linear layers too, but what they return is no product.
+    # Routers of experts are linear layers too, but they do not return a product.
     products = [p for p in products if isinstance(p.layer(p.inputs[:1]), Tensor)]
     if not products:
         return None
@@ -86,9 +87,9 @@ class _Product:
     is_output: bool
 
     def agrees(self, rows: int, batches: Sequence[int]) -> int:
-        """Up to which of `batches` the first and the last `rows` of so many times as many are as
-        they are by themselves."""
-        if self.is_output:  # as wide as the vocabulary: a few say enough
+        """The largest of `batches` up to which a product of `rows * batch` rows agrees: its first
+        and last `rows` rows equal those of a product of these rows alone."""
+        if self.is_output:  # as wide as the vocabulary, so only a few are tried
             batches = sorted({*batches[:2], batches[-1]})
         agreed = 0
         for batch in batches:
@@ -102,13 +103,12 @@ class _Product:
 
 
 def _keeps_some(model: Any) -> bool:
-    """Whether it computes logits for the last tokens of a block alone."""
+    """Whether the model can compute logits for only the last tokens of a block."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def _weights(model: Any) -> Iterator[tuple[Any, int, bool]]:
-    """One layer of each shape, with the width of what it multiplies, and whether it is the
-    output."""
+    """One layer of each shape, with the width of its input, and whether it is the output layer."""
     output = model.get_output_embeddings()
     seen = set()
     for module in model.modules():
@@ -121,11 +121,11 @@ def _weights(model: Any) -> Iterator[tuple[Any, int, bool]]:
 
 
 def obstacle(config: Any) -> str | None:
-    """Why no shapes of a model's forward agree, by its configuration; None where they may. How many
-    rows an expert's product has depends on where the tokens of the whole batch are sent, and
-    products in fewer bits have kernels of their own."""
+    """Why no shapes of a model's forward agree, from its configuration; None if they may agree. The
+    number of rows in an expert's product depends on the routing of the whole batch, and quantised
+    products have special kernels."""
     if getattr(config, "quantization_config", None) is not None:
-        return "its weights are in fewer bits"
+        return "its weights are quantised"
     settings = config.get_text_config().to_dict()
     counts = (value for key, value in settings.items() if key in _EXPERTS)
     if any(isinstance(count, int) and count > 1 for count in counts):
@@ -134,23 +134,23 @@ def obstacle(config: Any) -> str | None:
 
 
 def wanted(asked: bool | None, device: str, dtype: torch.dtype | str, why_not: str | None) -> bool:
-    """Whether a model is to run in exact rounds: as it is asked for, or else float32 on a CPU,
-    unless there is an `obstacle`."""
+    """Whether a model runs in exact rounds: as `asked`, by default for float32 on a CPU without an
+    `obstacle`."""
     if asked is not None:
         return asked
     return device == "cpu" and str(dtype).removeprefix("torch.") == "float32" and why_not is None
 
 
 def refusal(model: str, why: str) -> str:
-    """What is said of a model that must have exact rounds and cannot."""
+    """The message for a model that must have exact rounds and cannot."""
     return (
-        f"{model} cannot be run with engine.deterministic: true, since {why}; leave it on auto, "
-        "and its answers may differ in near-ties by what else is in the batch"
+        f"{model} cannot be run with engine.deterministic: true, because {why}: use auto; if two "
+        "tokens are nearly equally probable, its answers may then depend on the rest of the batch"
     )
 
 
 def enable(model: Any) -> bool:
-    """Give the model an attention whose shapes agree; False if it has none that can be replaced."""
+    """Give the model an attention whose shapes agree; False if its own cannot be replaced."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -164,7 +164,7 @@ def enabled(model: Any) -> bool:
 
 
 def visible(length: int) -> int:
-    """How many keys a forward reads to see `length` of them."""
+    """The number of keys that a forward reads to see `length` of them."""
     return _round_up(length, 64 if length <= 192 else 512)
 
 
@@ -178,15 +178,15 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: `query` is `[rows, heads, tokens, dim]`, the result
-    `[rows, tokens, heads, dim]`. A single token's heads are packed onto their key's, and an odd
-    number of them is made even. Rows that have no keys are padding and see nothing."""
+    `[rows, tokens, heads, dim]`. For a single token, the heads that share a key become its queries;
+    an odd number of them is made even. Rows without keys are padding; their result is 0."""
     if query.shape[2] != 1 or attention_mask is None:
         whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return whole
     batch, heads, _, dim = query.shape
-    wide = value.shape[3]  # of what is seen, where values are smaller than keys
+    wide = value.shape[3]  # the width of the result: values may be narrower than keys
     real = key.shape[0]
     packed = query[:real].reshape(real, key.shape[1], heads // key.shape[1], dim)
     shared = packed.shape[2]

@@ -1,7 +1,7 @@
-"""Whether a checkpoint's tensors are those that its model has: no fewer, no more, of these shapes.
+"""Check that a checkpoint has exactly the tensors of its model, in the same shapes.
 
-Transformers fills a tensor that is missing with random numbers and leaves one that is left over
-aside; what it knows to be harmless (tied weights, parts of other heads) it does not count.
+Transformers fills a missing tensor with random numbers and ignores one that is left over. Its
+report leaves out harmless cases (tied weights, parts of other heads).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from taketurns.engines.local.library_logging import quiet
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
-NAMED = 3  # how many tensors an error names
-_VALUE_HEAD = re.compile(r"^v_head\.")  # of reinforcement learning, beside the language model
+NAMED = 3  # the number of tensors that an error names
+_VALUE_HEAD = re.compile(r"^v_head\.")  # a head for reinforcement learning
 
 
 def require_complete(model: str, report: Mapping[str, Collection[Any]]) -> None:
-    """Raise ConfigError for what transformers reports of loading (`output_loading_info`), if
-    anything is missing, left over or of another shape."""
+    """Raise ConfigError if transformers' report of loading (`output_loading_info`) has a tensor
+    that is missing, left over or of another shape."""
     if (reason := _fault(report)) is not None:
         raise ConfigError(f"cannot load the model {model!r}: {reason}")
 
@@ -37,13 +37,13 @@ def empty_model(spec: ModelSpec, config: Any) -> Any:
 
 
 def find_fault(spec: ModelSpec, tensors: Sequence[TensorInfo]) -> str | None:
-    """What loading these tensors would report, without them: transformers itself puts empty ones
-    in their places. None where all is well, and where it cannot be known before loading."""
+    """The fault that loading these tensors would report, found by letting transformers load empty
+    tensors. None if there is none, or if it cannot be known before loading."""
     import torch
 
     config = read_config(spec)
     if getattr(config, "quantization_config", None) is not None:
-        return None  # what is stored has other names and shapes than what is loaded
+        return None  # stored tensors have other names and shapes than loaded ones
     empty = {
         tensor.name: torch.empty(
             tensor.shape, dtype=torch.float32 if tensor.floating else torch.int64, device="meta"
@@ -61,28 +61,28 @@ def find_fault(spec: ModelSpec, tensors: Sequence[TensorInfo]) -> str | None:
                 output_loading_info=True,
             )
     except Exception:
-        return None  # not every architecture can be made without weights; loading will say
+        return None  # not every architecture can be made without weights; loading checks again
     return _fault(report)
 
 
 def _fault(report: Mapping[str, Collection[Any]]) -> str | None:
     if missing := sorted(report["missing_keys"]):
         return (
-            f"its weights are not whole: {_listed(missing)} missing, which transformers would fill "
-            "with random numbers; fetch or save the checkpoint again"
+            f"its weights are incomplete: {_listed(missing)} missing, which transformers would "
+            "fill with random numbers; fetch or save the checkpoint again"
         )
     if other := sorted(report["mismatched_keys"]):
         name, loaded, wanted = other[0]
         return (
-            f"its weights are not those of its config.json: {name} is {list(loaded)} and should be "
-            f"{list(wanted)}"
+            f"its weights do not fit its config.json: {name} is {list(loaded)} and should be "
+            f"{list(wanted)}; fetch or save the checkpoint again"
         )
     left_over = sorted(key for key in report["unexpected_keys"] if not _VALUE_HEAD.search(key))
     if left_over:
         return (
-            f"its weights are not those of its config.json: {_listed(left_over)} left over; if "
-            "they are not needed to answer, load the checkpoint with from_pretrained and save it "
-            "with save_pretrained"
+            f"its weights do not fit its config.json: {_listed(left_over)} left over; if answers "
+            "do not need them, load the checkpoint with from_pretrained and save it with "
+            "save_pretrained"
         )
     return None
 

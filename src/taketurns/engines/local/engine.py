@@ -1,13 +1,13 @@
-"""The embedded engine: transformers models in this process.
+"""The local engine: transformers models in this process.
 
-One thread runs all models, a round at a time: each model with work takes in what is new and writes
-one token for every answer it is writing. Any number of answers can be under way; each is a
-coroutine that waits for its turn's result.
+One thread runs all models in rounds: in each round, every model with work encodes new tokens and
+writes one token for each answer that it is writing. Any number of answers can run concurrently;
+each is a coroutine that waits for its turn's result.
 
-Keys and values are kept for each (model, answer) between turns: a model encodes only what it has
-not seen. Memory is bounded by admission: a session says how long its answer may get and waits until
-that much is free, so no live answer is ever evicted; `engines/local/memory.py` says how it is
-shared."""
+Keys and values are kept for each (model, answer) between turns, so a model encodes only new tokens.
+Memory is bounded by admission: a session states the greatest length of its answer and waits until
+that much memory is free, so no running answer is ever evicted. `engines/local/memory.py` divides
+the memory."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from taketurns.utils.seeds import generator
 class LocalEngine:
     """Runs the models of `specs` by name.
 
-    `deterministic`: an answer's tokens do not depend on what else is in the batch; it holds for
-    float32 on a CPU, and None asks for it exactly there. `max_batch` bounds the rows of one
-    forward, `memory_bytes` what the answers' keys and values may take (None: a share of what is
-    free)."""
+    `deterministic`: an answer's tokens do not depend on the rest of the batch; this is possible for
+    float32 on a CPU, and None means on there and off elsewhere. `max_batch` limits the rows of one
+    forward, `memory_bytes` the memory of the answers' keys and values (None: a share of the free
+    memory), `threads` the threads of one operation on a CPU."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class LocalEngine:
 
     @classmethod
     def configured(cls, specs: Mapping[str, ModelSpec], settings: EngineConfig) -> LocalEngine:
-        """An engine as a team file asks for it. Raises ConfigError if it asks for servers."""
+        """An engine with a team file's settings. Raises ConfigError if their kind is not local."""
         if settings.kind != "local":
             raise ConfigError(
-                "this needs the models in this process, and the team's engine is of kind "
-                f"{settings.kind}: use a team file with engine.kind local"
+                f"this needs the models in this process, but the team's engine has the kind "
+                f"{settings.kind}: use a team file with engine.kind: local"
             )
         return cls(
             specs,
@@ -91,12 +91,14 @@ class LocalEngine:
         """Facts from the model's files; no weights are loaded."""
         if model not in self._info:
             if model not in self._specs:
-                raise ConfigError(f"no model named {model!r}; there are {', '.join(self._specs)}")
+                raise ConfigError(
+                    f"there is no model {model!r}; the models are {', '.join(self._specs)}"
+                )
             return await asyncio.to_thread(self._read, model)
         return self._info[model]
 
     def _read(self, model: str) -> ModelInfo:
-        """Each model's files once, however many answers ask at a time and from whichever loop."""
+        """Read each model's files once, for concurrent answers and from any event loop."""
         with self._reading:
             if model not in self._info:
                 with concerning(model):
@@ -104,15 +106,16 @@ class LocalEngine:
         return self._info[model]
 
     async def load(self, model: str) -> None:
-        """Load a model's weights unless they are. Raises ConfigError or EngineError."""
+        """Load a model's weights, if they are not loaded. Raises ConfigError or EngineError."""
         await self.info(model)
         if model not in self._running:
             suppressed = sorted(await self._suppressed(model))
             self._running[model] = await self._thread.load(model, suppressed)
 
     async def _suppressed(self, model: str) -> frozenset[int]:
-        """What the model is not to write: what its files forbid, and ids beyond the embedding of
-        another that goes on from its ids. Control tokens are not handed on."""
+        """The ids that the model must not write: those that its files forbid, and ids beyond the
+        embedding of another model that shares its vocabulary. Control tokens need no such limit,
+        because they are not handed over."""
         this = await self.info(model)
         infos = [await self.info(name) for name in self._specs]
         if this.vocabulary is None:
@@ -126,7 +129,7 @@ class LocalEngine:
         return this.suppressed_token_ids.union(i for i in beyond if not this.codec.is_control(i))
 
     async def shared(self, models: Sequence[str]) -> Shared:
-        """What these models have in common. Raises ConfigError for different vocabularies."""
+        """The outcomes that these models share. Raises ConfigError for different vocabularies."""
         key = tuple(models)
         if key not in self._shared:
             self._shared[key] = Shared.of([await self.info(model) for model in models])
@@ -137,30 +140,30 @@ class LocalEngine:
         return self._running[model]
 
     def counters(self, model: str) -> ModelCounters:
-        """What a model has done so far."""
+        """The counters of a model's work."""
         return self._thread.counters(model)
 
     @property
     def failure(self) -> str | None:
-        """Why it can run no model any more; None while it can."""
+        """Why the engine can run no model any more; None while it can."""
         return self._thread.failure
 
     @property
     def reserved_bytes(self) -> int:
-        """Memory set aside for the answers under way."""
+        """The memory reserved for running answers, in bytes."""
         return self._admission.used
 
     def fits(self, lengths: Sequence[int]) -> bool:
-        """Whether the keys and values of so many tokens each could be had now. Raises CapacityError
-        if those of one never can."""
+        """Whether sessions of `lengths` tokens would all open now. Raises CapacityError if one of
+        them never can."""
         if len(self._running) < len(self._specs):
-            return True  # the first session loads what is missing: the sizes are not known before
+            return True  # the first session loads the other models; sizes are unknown before that
         return self._admission.fits([self._need(tokens) for tokens in lengths])
 
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[LocalSession]:
-        """Open an answer of at most `tokens` tokens, prompt included; None: the shortest
-        context."""
+        """Open an answer of at most `tokens` tokens, prompt included; None means the shortest
+        context of the models. Raises CapacityError."""
         for model in self._specs:
             await self.load(model)
         if tokens is None:
@@ -174,27 +177,27 @@ class LocalEngine:
                 session.close()
 
     def _need(self, tokens: int) -> int:
-        """Bytes for an answer of so many tokens."""
+        """The bytes for an answer of `tokens` tokens."""
         running = self._running.values()
         sizes = [model.bytes_per_token for model in running]
         return answer_bytes(tokens, sizes, any(model.exact for model in running))
 
     def _share_memory(self) -> int:
-        """What the answers' keys and values may take; half of it becomes the lanes'. All models are
-        loaded by now."""
+        """The budget for the answers' keys and values in bytes; half of it is for lanes. Called
+        when all models are loaded."""
         devices = {model.device for model in self._running.values()}
         total = self._memory_bytes or kv_budget(devices)
         self._thread.bound_lanes(total // 2)
         return total
 
     async def close(self) -> None:
-        """Stop the thread and release the weights; answers under way are rejected."""
+        """Stop the thread and release the weights; running answers fail."""
         await self._thread.close()
 
 
 @dataclass(eq=False)
 class LocalSession:
-    """One answer: what each model has encoded of it (`parked`), and its random draws."""
+    """One answer: its part that each model has encoded (`parked`), and its random draws."""
 
     engine: LocalEngine
     thread: ModelThread
@@ -205,8 +208,8 @@ class LocalSession:
 
     def __post_init__(self) -> None:
         self._random = generator(self.seed)
-        # What is asked of a model at once is answered one after the other: each job goes on from
-        # what the one before it has parked.
+        # Concurrent calls to one model run one after the other, because each job continues from
+        # the keys and values that the one before it has parked.
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def generate(
@@ -234,8 +237,8 @@ class LocalSession:
         sampling: Sampling,
         combine: Combine,
     ) -> Completion:
-        """Continue one text after each model's prompt, drawing from what `combine` makes of their
-        distributions; counts of prompt tokens are the first model's."""
+        """Continue one text after each model's prompt; tokens are drawn from the result of
+        `combine`. Counts of prompt tokens are the first model's."""
         if sampling.options.repetition_penalty != 1.0:
             raise ConfigError(
                 "a repetition_penalty divides the logits of one model, and what several models "
@@ -266,7 +269,7 @@ class LocalSession:
             return Ensemble(pen, ids, parked, shared, combine)
 
         async with AsyncExitStack() as turns:
-            for model in sorted(set(models)):  # in one order, so that no two wait for each other
+            for model in sorted(set(models)):  # always in the same order, to avoid a deadlock
                 await turns.enter_async_context(self._turns[model])
             completion: Completion = await self.thread.run_together(models, make)
         return completion
@@ -278,7 +281,8 @@ class LocalSession:
         return scores
 
     async def read(self, model: str, prompt: Prompt) -> None:
-        """Encode the prompt now, so that no later fork has to; nothing where no cache is kept."""
+        """Encode the prompt now, so that no later fork has to; does nothing without a kept
+        cache."""
         if self.engine.running(model).keeps_cache:
             await self._peek(model, prompt, "logprobs", choices=[])
 
@@ -292,20 +296,20 @@ class LocalSession:
         return tokens
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
-        """Natural-log probabilities of every token as the next: float32 `[vocabulary]`."""
+        """Natural-log probabilities of all tokens as the next token: float32 `[vocabulary]`."""
         logprobs: Tensor = await self._peek(model, prompt, "logprobs")
         return logprobs
 
     async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Tensor:
-        """Hidden states of the last prompt token: float32 `[len(layers), d]`; 0 is the
+        """Hidden states of the last prompt token: float32 `[len(layers), d]`; layer 0 is the
         embedding."""
         states: Tensor = await self._peek(model, prompt, "hidden", layers=tuple(layers))
         return states
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[LocalSession]:
-        """A session that shares what this one has encoded. It is admitted at once, since its parent
-        may be waiting for it: the caller bounds how many forks there are."""
+        """A session that shares this one's encoded tokens. It is admitted at once, because its
+        parent may be waiting for it; the caller limits the number of forks."""
         async with self.admission.add(self.need):
             parked = {model: kept.fork() for model, kept in self.parked.items()}
             session = replace(self, seed=seed, parked=parked)
@@ -315,7 +319,7 @@ class LocalSession:
                 session.close()
 
     def close(self) -> None:
-        """Free everything the answer held."""
+        """Free the answer's keys and values."""
         self.parked = {}
 
     def _kept(self, model: str) -> Parked:

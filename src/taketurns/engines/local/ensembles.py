@@ -1,8 +1,8 @@
-"""Several models write one text together: at every token their distributions are combined.
+"""Ensembles: several models write one text together; their distributions are combined per token.
 
-Each model holds a lane with the answer, as if it wrote alone, and is told the token that was drawn
-instead of drawing one. Distributions are over what the models share: ordinary tokens, whose ids are
-equal, and one more outcome, the end, whose probability is that of all end tokens of a model.
+Each model has a lane with the answer, as if it wrote alone, and receives the drawn token instead of
+drawing one. The distributions are over the outcomes that the models share: ordinary tokens, whose
+ids are equal, and the end, whose probability is the sum over a model's end tokens.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from taketurns.errors import ConfigError, NotANumberError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
-    """What models that write together have in common: ids of ordinary tokens `[tokens]`, and each
-    model's end tokens `[ends]`, the first of which stands for all. `columns` says at which outcome
-    each token id stands, -1 where at none."""
+    """The outcomes shared by models that write together: ids of ordinary tokens `[tokens]`, and
+    each model's end tokens `[ends]`, the first of which represents all. `columns` is the outcome
+    of each token id, -1 for an id without one."""
 
     ordinary: Tensor
     ends: tuple[Tensor, ...]
@@ -38,12 +38,14 @@ class Shared:
 
     @classmethod
     def of(cls, infos: Sequence[ModelInfo]) -> Shared:
-        """Raises ConfigError for models whose ordinary tokens have different ids."""
+        """The shared outcomes of models. Raises ConfigError if their ordinary tokens have different
+        ids."""
         vocabulary = SharedVocabulary.of(info.codec for info in infos)
         if vocabulary is None:
             names = ", ".join(info.name for info in infos)
             raise ConfigError(
-                f"{names} cannot write a token together: their vocabularies are not the same"
+                f"{names} cannot write a token together, because their vocabularies differ: use "
+                "models with the same tokenizer"
             )
         known = vocabulary.ordinary_ids.difference(*(info.suppressed_token_ids for info in infos))
         smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
@@ -60,8 +62,8 @@ class Shared:
         return int(self.ends[0][0])
 
     def logprobs(self, logits: Sequence[Tensor]) -> Tensor:
-        """`[rows, models, tokens + 1]` from each model's logits `[rows, vocabulary]`; the last
-        column is the end."""
+        """Log-probabilities `[rows, models, tokens + 1]` from each model's logits
+        `[rows, vocabulary]`; the last column is the end."""
         rows = []
         for model, row in enumerate(logits):
             whole = torch.log_softmax(row.cpu(), -1)
@@ -81,7 +83,7 @@ class EnsembleMember(Job):
         self._ensemble = ensemble
 
     def offer(self, logits: Tensor) -> None:
-        """What the model says after all that is written: `[vocabulary]`."""
+        """Add the model's logits `[vocabulary]` after the text so far."""
         if drawable(logits):
             self.logits = logits
         else:
@@ -90,13 +92,13 @@ class EnsembleMember(Job):
             self._ensemble.fail(self.failure)
 
     def finished(self) -> None:
-        """The lane is parked."""
+        """Record that the lane is parked."""
         self._ensemble.parted()
 
 
 class Ensemble:
     """An answer that several models write together. `pen` draws and counts for all of them; it is
-    never submitted itself."""
+    never submitted to a runner."""
 
     def __init__(
         self,
@@ -116,16 +118,16 @@ class Ensemble:
 
     @property
     def over(self) -> bool:
-        """Written to its end, failed, or given up."""
+        """Whether the answer is finished, failed or cancelled."""
         return all(part.cancelled or part.ended for part in self.parts)
 
     @property
     def ready(self) -> bool:
-        """Every model has said what it says."""
+        """Whether every model has given its logits."""
         return not self.over and all(part.logits is not None for part in self.parts)
 
     def take(self, token: int) -> None:
-        """Tell all models the token that was drawn."""
+        """Give the drawn token to all models."""
         finish = self.pen.take(token)
         for part in self.parts:
             part.logits = None
@@ -133,35 +135,35 @@ class Ensemble:
             part.told = token
 
     def constrain(self) -> None:
-        """Ask the constraint what may be written next; nothing may where the answer is whole."""
+        """Ask the constraint which tokens may follow; end the answer if none may."""
         try:
             whole = self.pen.constrain()
-        except Exception as error:  # whatever a constraint raises is its own answer's failure
+        except Exception as error:  # a constraint's error fails only its own answer
             self.fail(error)
             return
         for part in self.parts if whole else ():
             part.ended = True
 
     def parted(self) -> None:
-        """A lane is parked; with the last one the answer is there."""
+        """Count a parked lane; the last one completes the answer."""
         self._lanes -= 1
         if not self._lanes:
             self.pen.finished()
 
     def fail(self, error: Exception) -> None:
-        """One model failed: so do all."""
+        """Fail the whole ensemble, because one model failed."""
         if not self.over:
             self.cancel()
             self.pen.reject(error)
 
     def cancel(self) -> None:
-        """Give up; the lanes are freed at the next round."""
+        """Cancel; the lanes are freed in the next round."""
         for part in self.parts:
             part.cancelled = True
 
 
 def advance(ensembles: Iterable[Ensemble]) -> list[Ensemble]:
-    """Draw the next token of every ensemble that is ready; those that are not over."""
+    """Draw the next token of every ensemble that is ready. Returns those that are not over."""
     left = [ensemble for ensemble in ensembles if not ensemble.over]
     alike: defaultdict[tuple[Shared, Combine], list[Ensemble]] = defaultdict(list)
     for ensemble in left:
@@ -170,7 +172,7 @@ def advance(ensembles: Iterable[Ensemble]) -> list[Ensemble]:
     for (shared, combine), group in alike.items():
         try:
             _draw(shared, combine, group)
-        except Exception as error:  # what a combination raises belongs to those who asked for it
+        except Exception as error:  # an error in `combine` fails only the ensembles that use it
             for ensemble in group:
                 ensemble.fail(error)
     return left
@@ -185,7 +187,7 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
     for ensemble, drawn_from in zip(group, sound, strict=True):
         if not drawn_from:
             names = ", ".join(part.model for part in ensemble.parts)
-            ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity for a token"))
+            ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity as logits"))
     for ensemble, drawn_from in zip(group, sound, strict=True):
         if drawn_from and ensemble.pen.constraint is not None:
             ensemble.constrain()

@@ -1,18 +1,18 @@
 """Does a way of running a model give the logits of a plain forward?
 
-A trial runs a runner as the engine does: answers side by side with unlike lengths, several turns,
-other tokens appended at once, a past that was rewritten. Every logit that a token was chosen by is
-compared with the model's own forward over the same tokens, computed without a cache.
+A trial uses a runner as the engine does: concurrent answers of different lengths, several turns,
+tokens of other speakers appended at once, and rewritten text. The logits of every chosen token are
+compared with those of the model's own forward over the same tokens, computed without a cache.
 
-`ROUNDS` is for a small copy of the model (`engines/local/small_copy.py`), in float32 and past its
-window of 8 tokens; `BRIEF` for the real weights, `LONGER` for those of which there is no copy, and
-`ONCE` where all that may happen is that the model fails. They read at most 64 tokens.
+`ROUNDS` is for a small copy of the model (`engines/local/small_copy.py`), in float32 and longer
+than its window of 8 tokens; `BRIEF` is for the real weights, `LONGER` for real weights without a
+copy, and `ONCE` for a way that can only fail with an error. They read at most 64 tokens.
 
-How far apart is too far? The distance is the root mean square of the difference, divided by that
-of the logits about their mean, so it has no unit: 1 is unrelated. In float32 two right ways differ
-by 1e-7 to 1e-4, and looking in the wrong place costs 1e-2 and more. Lower precision is noisier:
-where the distance is over the bound for the precision, the plain forward is run again, beside
-another text in a batch of two, and four times what that changes is allowed too.
+The distance is the root mean square of the difference, divided by that of the logits about their
+mean, so it has no unit: 1 means unrelated. In float32 two correct ways differ by 1e-7 to 1e-4; a
+wrong position gives 1e-2 and more. Lower precision is noisier: if the distance exceeds the bound
+for the precision, the plain forward is repeated in a batch of two with another text, and four times
+the change that this causes is allowed too.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.types import Finish, Sampling
 
-NOISE = 4.0  # how many times what another batch shape changes is allowed
+NOISE = 4.0  # allowed distance, as a multiple of the change by another batch shape
 _BOUNDS = {torch.float32: 5e-4, torch.float64: 5e-4, torch.float16: 2e-2}
-_COARSE = 5e-2  # bfloat16, and weights that are stored in fewer bits
-_TF32 = 2e-3  # float32 where a device may round its products
+_COARSE = 5e-2  # bfloat16, and quantised weights
+_TF32 = 2e-3  # float32 on a device that may round its products
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Of one answer: keep its first tokens (None: all), append `more` that others wrote, write."""
+    """One turn of one answer: keep the first `keep` tokens (None: all), append `more` tokens of
+    other speakers, then write `write` tokens."""
 
     keep: int | None
     more: int
@@ -49,31 +50,31 @@ class Turn:
 
 Rounds = Sequence[Sequence[Turn]]
 
-# A round's turns run side by side. Unlike lengths; then hand-overs of one token, of more than a
-# window and of some; then rewinds to before and within the window.
+# The turns of a round run concurrently. First different lengths; then hand-overs of one token, of
+# more than a window and of a few; then rewinds to before the window and into it.
 ROUNDS = (
     (Turn(None, 13, 3), Turn(None, 5, 4), Turn(None, 22, 3)),
     (Turn(None, 1, 2), Turn(None, 12, 3), Turn(None, 4, 2)),
     (Turn(9, 3, 2), Turn(4, 6, 3), Turn(20, 1, 2)),
 )
-# The second turn goes on from one token that another wrote: a block of tokens more would double
-# what the weights have to compute, and the copy has shown it.
+# The second turn continues after one token of another speaker. A block of tokens would double the
+# computation, and the copy has covered it.
 BRIEF = ((Turn(None, 6, 2),), (Turn(7, 1, 1),))
 LONGER = (
     (Turn(None, 6, 2), Turn(None, 4, 2)),
     (Turn(None, 3, 2), Turn(3, 2, 2)),
 )
 ONCE = ((Turn(None, 6, 1),),)
-LONGEST = 13  # tokens of a text in them
+LONGEST = 13  # tokens of the longest text in BRIEF, LONGER and ONCE
 
 
 class NoReferenceError(Exception):
-    """There is no truth to hold a way against: a clause that says why."""
+    """The model has no reference logits to compare with; the message is a clause that says why."""
 
 
 class Truth:
-    """A model's own logits. Rows of one forward serve all its prefixes where the model is causal,
-    which is found out by asking."""
+    """A model's own logits, as the reference. If the model is causal, one forward gives the logits
+    of all prefixes; whether it is causal is tested."""
 
     def __init__(self, plain: PlainForward, causal: bool | None = None) -> None:
         self._plain = plain
@@ -81,7 +82,7 @@ class Truth:
         self._bound = bound(plain)
 
     def after(self, ids: Sequence[int], counts: Sequence[int]) -> Tensor:
-        """Logits `[len(counts), vocabulary]` after the first so many tokens each."""
+        """Logits `[len(counts), vocabulary]` after the first `count` tokens, for each count."""
         if self.causal is None:
             self.causal = self._is_causal(ids, (len(ids) // 2, len(ids) - 1))
         if not self.causal:
@@ -90,8 +91,8 @@ class Truth:
         return logits[[count - 1 for count in counts]]
 
     def distance(self, ids: Sequence[int], counts: Sequence[int], ours: Tensor) -> float | None:
-        """How far `ours` `[len(counts), vocabulary]` is from the truth; None where that is no more
-        than the precision explains. Raises NoReferenceError if the model does not know itself."""
+        """The distance of `ours` `[len(counts), vocabulary]` from the reference; None if the
+        precision explains it. Raises NoReferenceError if two forwards of the model differ."""
         distance = apart(ours, self.after(ids, counts))
         if distance <= self._bound:
             return None
@@ -114,8 +115,8 @@ class Truth:
         )
 
     def generates(self, ids: Sequence[int]) -> bool:
-        """Does transformers' own `generate` begin with the logits of a plain forward? Models that
-        predict a token from both its sides are given other inputs by it."""
+        """Whether transformers' `generate` begins with the logits of a plain forward. It gives
+        other inputs to models that predict a token from both its sides."""
         try:
             made = self._plain.model.generate(
                 torch.tensor([list(ids)], device=self._plain.device),
@@ -127,7 +128,7 @@ class Truth:
             )
         except Exception as error:
             _reraise_if_memory(error)
-            return True  # it cannot be asked
+            return True  # it cannot be compared
         return apart(made.logits[0][0], self._plain(ids).logits[0, -1]) <= self._bound
 
     @torch.inference_mode()
@@ -144,7 +145,7 @@ class _TrialAnswer:
 
 
 class _Trial(GenerateRequest):
-    """Writes greedily and keeps the logits of every token."""
+    """A request that writes greedily and keeps the logits of every token."""
 
     def __init__(self, prompt: Sequence[int], answer: _TrialAnswer, write: int) -> None:
         super().__init__(
@@ -153,7 +154,7 @@ class _Trial(GenerateRequest):
             self._done,
             self._failed,
             sampling=Sampling(write, temperature=0.0),
-            codec=cast(Any, None),  # only stop strings are looked for in text
+            codec=cast(Any, None),  # text is needed only for stop strings
             end_token_ids=frozenset(),
             random=np.random.default_rng(0),
         )
@@ -162,7 +163,7 @@ class _Trial(GenerateRequest):
         self.over = False
 
     def take(self, token: int, logits: Tensor | None = None) -> Finish | None:
-        assert logits is not None, "no ensemble is tried"
+        assert logits is not None, "trials have no ensembles"
         self.logits.append(logits.clone())
         return super().take(token, logits)
 
@@ -175,8 +176,8 @@ class _Trial(GenerateRequest):
 
 
 def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
-    """Try a runner; a clause that says why its answers would not be the model's, None where they
-    are. `ids` are ordinary tokens to make texts of, the first of which begins each."""
+    """Try a runner. Returns a clause that says why its answers would differ from the model's, None
+    if they do not. Texts are made of the ordinary tokens `ids`; each begins with the first."""
     random = Random(0)
     answers = [_TrialAnswer() for _ in rounds[0]]
     seen: list[_WrittenText] = []
@@ -206,7 +207,7 @@ def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int
 
 @dataclass(slots=True)
 class _WrittenText:
-    """What was written after the first so many of `ids` each."""
+    """The logits after the first `count` of `ids`, for each of `counts`."""
 
     ids: list[int]
     counts: list[int]
@@ -214,7 +215,7 @@ class _WrittenText:
 
 
 def _joined(seen: Sequence[_WrittenText]) -> list[_WrittenText]:
-    """A text that another goes on from is part of that one, so that one forward serves both."""
+    """Join a text with a longer one that continues it, so that one forward serves both."""
     whole: list[_WrittenText] = []
     for shorter in sorted(seen, key=lambda shorter: -len(shorter.ids)):
         longer = next((text for text in whole if text.ids[: len(shorter.ids)] == shorter.ids), None)
@@ -240,12 +241,12 @@ def _wrong(truth: Truth, text: _WrittenText) -> str | None:
 
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
-    """The largest distance of two rows of logits `[…, vocabulary]`; infinite where one has a
-    number and the other none."""
+    """The largest distance of two rows of logits `[…, vocabulary]`; infinite if they are finite at
+    different places."""
     there = torch.isfinite(theirs)
     if not torch.equal(there, torch.isfinite(ours)) or not bool(there.any()):
         return float("inf")
-    # What is masked out by a huge number counts as little as what is masked by an infinite one.
+    # Clamp, so that masking by a huge number counts like masking by infinity.
     ours, theirs = (
         torch.nan_to_num(x.float(), 0.0, 0.0, 0.0).clamp(-1e4, 1e4) for x in (ours, theirs)
     )
@@ -255,7 +256,7 @@ def apart(ours: Tensor, theirs: Tensor) -> float:
 
 
 def bound(plain: PlainForward) -> float:
-    """How far apart two right ways may be, by the precision that the model computes in."""
+    """The allowed distance of two correct ways, by the precision of the model's computation."""
     weight = plain.model.get_input_embeddings().weight
     if getattr(plain.model.config, "quantization_config", None) is not None:
         return _COARSE

@@ -1,8 +1,8 @@
-"""What was proved of a model is kept in a file, so that it is proved once.
+"""Records of proofs, so that each model is tried only once.
 
-A record belongs to everything that the proof depended on: files and their times or the hub's
-commit, settings, versions. Where any of it is another there is no record, and one that cannot be
-read counts as none.
+The key of a record has everything that the proof depends on: files and their times or the hub's
+commit, settings, versions. If any of it changes, the record does not apply. A record that cannot be
+read is ignored.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 from taketurns.utils.files import write_bytes
 
-FOLDER = "TAKETURNS_CACHE"  # the variable that names another folder
+FOLDER = "TAKETURNS_CACHE"  # the environment variable for another folder
 _SCHEMA = 1
 _READ = {".safetensors", ".bin", ".gguf", ".json", ".py", ".pt", ".pth"}
 
 
 def default_folder() -> Path:
-    """Where records are kept: $TAKETURNS_CACHE, or `taketurns` in the user's cache folder."""
+    """The folder of records: in $TAKETURNS_CACHE, or in `taketurns` in the user's cache folder."""
     if chosen := os.environ.get(FOLDER):
         return Path(chosen).expanduser() / "proofs"
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -34,13 +34,13 @@ def default_folder() -> Path:
 
 
 class ProofRecords:
-    """The records of a folder."""
+    """The records in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """What was proved of `key`; None if nothing was, or if it cannot be read."""
+        """The proof for `key`; None if there is none or it cannot be read."""
         try:
             record = json.loads(self._path(key).read_text(encoding="utf-8"))
             if record["schema"] != _SCHEMA or record["key"] != _plain(key):
@@ -51,7 +51,7 @@ class ProofRecords:
         return proof if isinstance(proof, dict) else None
 
     def write(self, key: dict[str, Any], proof: dict[str, Any]) -> None:
-        """Keep what was proved. A folder that cannot be written costs the next load a proof."""
+        """Keep a proof. If the folder cannot be written, the next load proves again."""
         path = self._path(key)
         record = {"schema": _SCHEMA, "key": _plain(key), "found": proof}
         with suppress(OSError):
@@ -64,8 +64,9 @@ class ProofRecords:
 
 
 def identity(source: str, revision: str | None) -> list[list[Any]]:
-    """What tells a checkpoint from one that was written over it: of a folder, the names, sizes and
-    times of its files; of a download, the names of what they link to, which are hashes."""
+    """The identity of a checkpoint, which changes when its files change: for a folder, the names,
+    sizes and times of its files; for a download, the names of their link targets, which are
+    hashes."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         snapshot = _downloaded(source, revision)
@@ -92,7 +93,7 @@ def _downloaded(source: str, revision: str | None) -> Path | None:
     for name in ("config.json", "adapter_config.json"):
         try:
             path = try_to_load_from_cache(source, name, revision=revision)
-        except ValueError:  # no name of a repository
+        except ValueError:  # not the name of a repository
             return None
         if isinstance(path, str):
             return Path(path).parent

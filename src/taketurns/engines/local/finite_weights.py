@@ -1,4 +1,4 @@
-"""Are the weights numbers? One look at a model that is in memory, or at its files."""
+"""Search the weights of a loaded model, or its files, for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -15,41 +15,40 @@ _WITH_INFINITY = frozenset({"F64", "F32", "F16", "BF16"})  # as safetensors call
 
 
 def check_weights(model: Any, what: str, only: str = "") -> None:
-    """Raise ConfigError, naming the first of them, where parameters of a torch module, or its
-    buffers, hold what is no number; of those whose names have `only` in them. It reads every weight
-    once."""
+    """Raise ConfigError, which names the first tensor, if parameters or buffers of a torch module
+    hold NaN or infinity; only tensors with `only` in their names. It reads every weight once."""
     named = [*model.named_parameters(), *model.named_buffers()]
     check_tensors(((name, tensor) for name, tensor in named if only in name), what)
 
 
-@torch.no_grad()  # not inference mode, which tensors of fewer bits do not know
+@torch.no_grad()  # not inference mode, which quantised tensors do not support
 def check_tensors(named: Iterable[tuple[str, Tensor]], what: str) -> None:
-    """The same of tensors with their names."""
+    """`check_weights` for tensors with their names."""
     for name, tensor in _suspects(named):
         wrong = _no_numbers(tensor)
         if count := int(wrong.sum()):
             many = "number is" if count == 1 else "numbers are"
             raise ConfigError(
                 f"{what} cannot be used: {count:,} of the {tensor.numel():,} {many} NaN or "
-                f"infinite in {name}, as {str(tensor.dtype).removeprefix('torch.')}; fetch or save "
-                "the checkpoint anew, or choose another dtype if it is narrower than the file's"
+                f"infinite in {name}, as {str(tensor.dtype).removeprefix('torch.')}: fetch or save "
+                "the checkpoint again, or set a wider dtype if this one is narrower than the file's"
             )
 
 
 def check_files(files: Sequence[Path], what: str) -> None:
-    """The same of safetensors, a tensor in memory at a time."""
+    """`check_weights` for safetensors files, with one tensor in memory at a time."""
     from safetensors import safe_open
 
     for file in files:
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  # it is no mapping
+            for name in opened.keys():  # noqa: SIM118  # it is not a mapping
                 if opened.get_slice(name).get_dtype() in _WITH_INFINITY:
                     check_tensors([(name, opened.get_tensor(name))], what)
 
 
 def _suspects(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Those whose sum is no finite number: that of any others is. Sums are fetched at once, so that
-    a GPU is waited for only once."""
+    """The tensors whose sum is not finite; only they can hold NaN or infinity. All sums are fetched
+    together, so that a GPU causes only one wait."""
     looked_at = [(name, tensor) for name, tensor in named if _has_numbers(tensor)]
     sums = [tensor.detach().sum(dtype=_wide(tensor)) for _, tensor in looked_at]
     devices = {total.device for total in sums}
@@ -64,8 +63,8 @@ def _suspects(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor
 
 
 def _has_numbers(tensor: Tensor) -> bool:
-    """Eight-bit formats are left out: they have no infinity, and their scales are tensors of
-    their own."""
+    """Whether a tensor is searched. Eight-bit formats are skipped: they have no infinity, and their
+    scales are separate tensors."""
     there = tensor.device.type != "meta" and tensor.numel() > 0
     return there and tensor.is_floating_point() and tensor.itemsize > 1
 
@@ -75,8 +74,8 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _no_numbers(tensor: Tensor) -> Tensor:
-    """Where a tensor holds NaN or infinity. Minus infinity is meant in a vector, as a bias that
-    forbids a token, and in a mask of minus infinities and zeros."""
+    """A mask of NaN and infinity in a tensor. Minus infinity is allowed in a vector, as a bias that
+    forbids a token, and in a matrix of minus infinities and zeros, which is a mask."""
     wrong = ~tensor.isfinite()
     forbids = tensor == -torch.inf
     if tensor.dim() == 1 or not (forbids | (tensor == 0)).logical_not().any():

@@ -1,4 +1,4 @@
-"""One forward of a transformers model over rows that stand at different positions."""
+"""One forward of a transformers model over rows at different positions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from taketurns.engines.local.masks import Masks
 from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the model says after the last column: float32 logits `[rows, vocabulary]` and, where
-    asked for, a hidden state `[rows, d]` a layer, the embedding first. `columns` are the logits
+    """The model's output at the last column: float32 logits `[rows, vocabulary]` and, if requested,
+    a hidden state `[rows, d]` per layer, the embedding first. `columns` are the logits
     after every column that some were computed for, `[rows, columns, vocabulary]`."""
 
     logits: Tensor
@@ -28,11 +29,14 @@ class Outputs:
 
 
 class Forward:
-    """Calls a causal LM with explicit positions and mask. `activate` runs before each call: it puts
-    the right adapter on weights that several models share."""
+    """Calls a causal LM with explicit positions and `masks`. `activate` runs before each call: it
+    puts the right adapter on weights that several models share."""
 
-    def __init__(self, model: Any, activate: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, model: Any, masks: Masks, activate: Callable[[], None] | None = None
+    ) -> None:
         self._model = model
+        self._masks = masks
         self._activate = activate
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
@@ -50,19 +54,18 @@ class Forward:
         cache: Cache,
         hidden: bool = False,
         keep: int = 1,
+        lowest: int = 0,
     ) -> Outputs:
-        """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
-        before; the cache shows `visible` of them. Logits are computed for the last `keep` columns,
-        of which the last is returned."""
+        """`ids` and `positions` are `[rows, tokens]`, no position before `lowest`. A token sees the
+        keys at its own position and before, in layers with a window those in it; the cache shows
+        the first `visible` of them, less those before all windows. Logits are computed for the last
+        `keep` columns, of which the last is returned."""
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
-        future = torch.arange(visible, device=self._device) > at[:, :, None]
-        mask = torch.zeros(future.shape, dtype=self._dtype, device=self._device)
-        mask.masked_fill_(future, float("-inf"))
         result = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=mask[:, None],
+            attention_mask=self._masks.make(at, visible, self._dtype, lowest),
             position_ids=at,
             use_cache=True,
             output_hidden_states=hidden,

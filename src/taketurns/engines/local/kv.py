@@ -1,10 +1,10 @@
-"""Where keys and values live.
+"""Storage of keys and values.
 
-Two places, each with half of the memory. While a model writes, a row of its batch is a *lane* of a
-`LanePool`: one tensor `[2, lanes, heads, length, dim]` a layer, lanes dense from 0, so that a
-forward reads the keys of any run of lanes as a view and nothing is gathered. Between its turns an
-answer is *parked*: a `Parked` holds exactly as many tokens as were encoded, in immutable segments,
-one a turn. Parking copies only what the turn added; a fork shares the segments; freeing is dropping
+There are two places, each with half of the memory. While a model writes, a row of its batch is a
+*lane* of a `LanePool`: one tensor `[2, lanes, heads, length, dim]` per layer, with lanes dense from
+0, so a forward reads the keys of consecutive lanes as a view, without a copy. Between its turns an
+answer is *parked*: a `Parked` holds exactly the encoded tokens, in immutable segments, one per
+turn. Parking copies only the turn's tokens; a fork shares the segments; memory is freed by dropping
 a reference."""
 
 from __future__ import annotations
@@ -24,57 +24,68 @@ from transformers.cache_utils import (
 )
 
 from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.masks import FULL, LayerSight, Masks, masks_of, sights_of
 from taketurns.engines.local.plain_forward import Unfit, kv_argument
 from taketurns.errors import CapacityError
 
-# Attentions that keep to any mask. The flash kernels know only left and right padding.
+# Attentions that support any mask. The flash kernels support only padding.
 MASKED = frozenset({"sdpa", "eager", batch_invariant.NAME})
 GROWTH = 256
-JOINED = 64  # tokens up to which segments are joined, so that many short turns are few segments
+JOINED = 64  # segments up to this length in tokens are joined, so that short turns need few
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What one layer caches for a token: `heads` x `dim` keys, and as many values."""
+    """The cache of one layer for one token: `heads` x `dim` keys, and as many values; `sight` says
+    which of them the layer looks at."""
 
     heads: int
     dim: int
     dtype: torch.dtype
     device: torch.device
+    sight: LayerSight = FULL
 
     @property
     def bytes_per_token(self) -> int:
         return 2 * self.heads * self.dim * self.dtype.itemsize
 
 
-def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
-    """Probe a model with one token. Raises Unfit if its cache cannot be appended to lane by lane:
-    sliding windows, recurrent states, keys and values of different sizes, no KV cache at all,
-    positions or an attention that do not go by a mask such as lanes need."""
+def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
+    """What each layer caches, and the masks that the model takes, found out with one token. Raises
+    Unfit if its cache cannot be appended to lane by lane: recurrent states, keys and values of
+    different sizes, no KV cache at all, positions or an attention that do not go by a mask such as
+    lanes need."""
     attention = model.config._attn_implementation
     if attention not in MASKED:
-        raise Unfit(f"its attention, {attention}, goes by no mask but padding")
+        raise Unfit(f"its attention, {attention}, supports only padding masks")
     embedding = model.get_input_embeddings().weight
-    device = embedding.device
-    with torch.inference_mode():
+    config = model.config.get_text_config()
+    wrong: Exception | None = None
+    sights = sights_of(config)
+    for masks in masks_of(sights):
+        at = torch.zeros((1, 1), dtype=torch.long, device=embedding.device)
         try:
-            cache = DynamicCache(config=model.config.get_text_config())
-            model(
-                input_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
-                attention_mask=torch.zeros((1, 1, 1, 1), dtype=embedding.dtype, device=device),
-                position_ids=torch.zeros((1, 1), dtype=torch.long, device=device),
-                use_cache=True,
-                **{kv_argument(model): cache},
-            )
+            with torch.inference_mode():
+                cache = DynamicCache(config=config)
+                model(
+                    input_ids=at,
+                    attention_mask=masks.make(at, 1, embedding.dtype),
+                    position_ids=at,
+                    use_cache=True,
+                    **{kv_argument(model): cache},
+                )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model may fail in any way at what it was not made for
-            raise Unfit("it cannot be given a mask and positions for every row") from error
-    return tuple(map(_shape, cache.layers)) or _no_cache()
+            wrong = error
+            continue
+        shapes = map(_shape, cache.layers, sights)
+        return tuple(shapes) or _no_cache(), masks
+    raise Unfit("it cannot be given a mask and positions for every row") from wrong
 
 
-def _shape(layer: Any) -> LayerShape:
-    if type(layer) is not DynamicLayer:
+def _shape(layer: Any, sight: LayerSight) -> LayerShape:
+    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
         raise Unfit(f"it has layers with {_kind(layer)}")
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
@@ -83,13 +94,11 @@ def _shape(layer: Any) -> LayerShape:
         raise Unfit("its keys and values have different sizes")
     if keys.shape[2] != 1:
         raise Unfit("it caches something else than a key and a value a token")
-    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
 
 
 def _kind(layer: Any) -> str:
-    if isinstance(layer, LinearAttentionLayer):
-        return "a recurrent state"
-    return "a sliding window" if isinstance(layer, DynamicSlidingWindowLayer) else "an index"
+    return "a recurrent state" if isinstance(layer, LinearAttentionLayer) else "an index"
 
 
 def _no_cache() -> NoReturn:
@@ -98,7 +107,7 @@ def _no_cache() -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Keys and values of consecutive tokens: a `[2, heads, tokens, dim]` tensor a layer."""
+    """Keys and values of consecutive tokens: a `[2, heads, tokens, dim]` tensor per layer."""
 
     layers: tuple[Tensor, ...]
 
@@ -107,31 +116,31 @@ class Segment:
         return int(self.layers[0].shape[2])
 
     def joined(self, other: Segment) -> Segment:
-        """Both in one."""
+        """This segment and the next one as one segment."""
         pairs = zip(self.layers, other.layers, strict=True)
         return Segment(tuple(torch.cat(pair, 2) for pair in pairs))
 
     def head(self, tokens: int) -> Segment:
-        """The first `tokens`, copied: a view would keep the memory of all of them."""
+        """A copy of the first `tokens`; a view would keep the memory of all tokens."""
         return Segment(tuple(layer[:, :, :tokens].clone() for layer in self.layers))
 
 
 class Parked:
-    """What one answer has encoded with one model: token ids and their keys and values."""
+    """The tokens of one answer that one model has encoded: their ids, keys and values."""
 
     def __init__(self, tokens: Sequence[int] = (), segments: Sequence[Segment] = ()) -> None:
         self.tokens = list(tokens)
         self.segments = list(segments)
 
     def common(self, prompt: Sequence[int]) -> int:
-        """How many leading tokens of `prompt` are encoded, leaving at least its last one to do."""
+        """The number of leading tokens of `prompt` that are encoded, never including its last."""
         limit = min(len(self.tokens), len(prompt) - 1)
         if self.tokens[:limit] == list(prompt[:limit]):
             return limit
         return next(i for i in range(limit) if self.tokens[i] != prompt[i])
 
     def truncate(self, tokens: int) -> None:
-        """Forget everything after the first `tokens`."""
+        """Drop everything after the first `tokens` tokens."""
         kept: list[Segment] = []
         room = tokens
         for segment in self.segments:
@@ -143,7 +152,7 @@ class Parked:
         del self.tokens[tokens:]
 
     def extend(self, tokens: Sequence[int], segment: Segment) -> None:
-        """Add newly encoded tokens after what is held."""
+        """Add newly encoded tokens at the end."""
         self.tokens.extend(tokens)
         if self.segments and self.segments[-1].tokens + segment.tokens <= JOINED:
             segment = self.segments.pop().joined(segment)
@@ -158,11 +167,11 @@ class Parked:
 
 
 class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
-    """The lanes of one model, of at most `max_bytes` (None: any number) at every moment, the copies
-    made in growing included. `plan` aims a forward at a run of lanes, after which the pool is
+    """The lanes of one model. They never take more than `max_bytes` (None: no limit), temporary
+    copies while growing included. `plan` selects consecutive lanes for a forward; the pool is then
     passed to the model as its cache.
 
-    The last position of every lane is scratch: padding tokens write there and no mask shows it.
+    The last position of every lane is scratch: padding tokens write there, and no mask shows it.
     """
 
     def __init__(self, shapes: Sequence[LayerShape]) -> None:
@@ -181,22 +190,25 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         return sum(layer.nbytes for layer in self._data)
 
     def fits(self, lanes: int, length: int, kept: int) -> bool:
-        """Can `reserve` make this room?"""
+        """Whether `reserve` can make this room."""
         return self._room(lanes, length, kept) is not None
 
     def reserve(self, lanes: int, length: int, kept: int) -> None:
-        """Make room for `lanes` lanes of `length` positions, the scratch included. What is in the
-        first `kept` lanes stays there, the rest is lost. Raises CapacityError."""
+        """Make room for `lanes` lanes of `length` positions, the scratch included. The first `kept`
+        lanes keep their content; the others lose it. Raises CapacityError."""
         room = self._room(lanes, length, kept)
         if room is None:
-            raise CapacityError(f"no memory for {lanes} lanes of {length} tokens")
+            raise CapacityError(
+                f"no memory for {lanes} lanes of {length} tokens: lower max_tokens or "
+                "engine.max_batch, or raise engine.memory"
+            )
         if room == (self.lanes, self.length):
             return
         lanes, length = room
         both = min(length, self.length)
         if not kept:
             self.clear()
-        for place, shape in enumerate(self._shapes):  # one by one: at most one is there twice
+        for place, shape in enumerate(self._shapes):  # one by one, so only one layer exists twice
             layer = torch.zeros(
                 (2, lanes, shape.heads, length, shape.dim), dtype=shape.dtype, device=shape.device
             )
@@ -213,8 +225,9 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         self.lanes = self.length = 0
 
     def _room(self, lanes: int, length: int, kept: int) -> tuple[int, int] | None:
-        """Lanes and length to have for this: what is there if it is enough; else more than was
-        asked for, so as not to grow again soon, if that may be; None if nothing may be."""
+        """The lanes and length to allocate: the current ones if they suffice, else more than
+        requested, to avoid growing again soon, if the limit allows it. None if not even the
+        requested room is allowed."""
         more = max(lanes, min(2 * self.lanes, self.lanes + 32)) if lanes > self.lanes else 0
         longer = -(-length // GROWTH) * GROWTH if length > self.length else 0
         roomy = (more or self.lanes, longer or self.length)
@@ -245,7 +258,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         return Segment(tuple(data[:, lane, :, start:stop].clone() for data in self._data))
 
     def wipe(self, lane: int) -> None:
-        """Forget what is in a lane."""
+        """Set a lane to 0."""
         for data in self._data:
             data[:, lane].zero_()
 
@@ -254,14 +267,15 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         for data in self._data:
             data[:, target, :, :length] = data[:, source, :, :length]
 
-    def plan(self, first: int, positions: Tensor, visible: int) -> None:
-        """Aim the next forward at lanes `first` onwards: `positions` `[rows, tokens]` says where
-        each new token is written, `visible` how many positions attention reads."""
+    def plan(self, first: int, positions: Tensor, visible: int, lowest: int = 0) -> None:
+        """Select the lanes from `first` for the next forward: `positions` `[rows, tokens]` has the
+        position of each new token, of which none that counts is before `lowest`; `visible` is the
+        number of positions that attention reads."""
         rows, tokens = positions.shape
         start = int(positions[0, 0])
         single = rows == 1 and int(positions[0, -1]) == start + tokens - 1
         self._plan = _Plan(
-            first, rows, visible, start if single else None, start + tokens, positions
+            first, rows, visible, start if single else None, start + tokens, positions, lowest
         )
 
     def update(
@@ -273,7 +287,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Called by the model's attention: write the new keys and values `[rows, heads, tokens,
-        dim]` and return all that attention may read. Rows beyond the planned ones are padding."""
+        dim]` and return all that attention may read. Rows beyond the plan are padding."""
         plan = self._plan
         assert plan is not None, "plan() before every forward"
         key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
@@ -287,10 +301,12 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             at = plan.positions.to(data.device)
             keys[row, :, at] = key_states.transpose(1, 2)
             values[row, :, at] = value_states.transpose(1, 2)
-        return keys[:, :, : plan.visible], values[:, :, : plan.visible]
+        seen = slice(self._shapes[layer_idx].sight.first(plan.lowest), plan.visible)
+        return keys[:, :, seen], values[:, :, seen]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Only asked by models that derive positions themselves; ours are always given."""
+        """Called only by models that derive positions themselves; here positions are always
+        given."""
         return self._plan.visible if self._plan else 0
 
 
@@ -302,3 +318,4 @@ class _Plan:
     start: int | None
     stop: int
     positions: Tensor
+    lowest: int

@@ -1,4 +1,4 @@
-"""Transformers' own bars, hints and reports, off where they would drown a run's own."""
+"""Switch off transformers' progress bars, hints and reports where they would hide a run's own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def asked_by_an_old_name() -> Iterator[None]:
-    """For where an adapter is put on a model, or TRL lets a model write: PEFT 0.21 and TRL 1.16 ask
-    the model whether activations are computed twice by a name that transformers 5 has deprecated.
-    No call of ours does, and our users can do nothing about it."""
+    """Hide a deprecation warning while an adapter is loaded or TRL lets a model write: PEFT 0.21
+    and TRL 1.16 use the name `is_gradient_checkpointing`, which transformers 5 has deprecated. This
+    package does not use it, and its users cannot change it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
@@ -19,7 +19,7 @@ def asked_by_an_old_name() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Only errors are shown."""
+    """Show only errors of transformers."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

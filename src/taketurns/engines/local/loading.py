@@ -1,4 +1,4 @@
-"""Weights from a path or the hub: each base is loaded once, however many adapters stand on it."""
+"""Load weights from a path or the hub: each base model once, with any number of adapters on it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from taketurns.engines.local.finite_weights import check_weights
 from taketurns.errors import CapacityError, ConfigError, TakeTurnsError, concerning, one_line
 from taketurns.types import ModelSpec
 
-SHORT_LOAD = 1 << 30  # bytes that are read before anybody wonders
+SHORT_LOAD = 1 << 30  # bytes: loading fewer is quick, so it needs no progress bar
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run. `activate` (None where nothing is shared) selects its adapter."""
+    """A model ready to run. `activate` selects its adapter; None if its weights are not shared."""
 
     model: Any
     activate: Callable[[], None] | None
 
 
 class Weights:
-    """The loaded weights of an engine, shared between specs that differ in their adapter alone."""
+    """The loaded weights of an engine. Specs that differ only in their adapter share them."""
 
     def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
         self._specs = dict(specs)
         self._bases: dict[str, _Base] = {}
 
     def load(self, name: str) -> LoadedModel:
-        """Load a model by its name, or hand out what is loaded. Raises ConfigError or
+        """Load a model by its name, or return the loaded one. Raises ConfigError or
         CapacityError."""
         spec = self._specs[name]
         key = base_of(spec)
@@ -63,7 +63,7 @@ class Weights:
 
 
 def base_of(spec: ModelSpec) -> str:
-    """Equal for specs that share their weights."""
+    """A key that is equal for specs that share their weights."""
     return repr(
         replace(
             spec,
@@ -94,7 +94,7 @@ class _Base:
         self.activate(name, force=True)
 
     def activate(self, name: str | None, force: bool = False) -> None:
-        """Make an adapter the active one; None switches all of them off. Cheap when unchanged."""
+        """Make an adapter the active one; None switches all off. Fast if nothing changes."""
         if self._peft is None or (name == self._active and not force):
             return
         if name is None:
@@ -111,9 +111,9 @@ def _adapter_name(name: str) -> str:
 
 
 def pretrained(spec: ModelSpec, **settings: Any) -> Any:
-    """The model as transformers loads it, with `settings` as further arguments. It is saved with
-    the generation_config.json that it came with. Raises ConfigError, for weights that are not whole
-    too, or CapacityError."""
+    """Load a model with transformers, with `settings` as further arguments. When the model is
+    saved, its original generation_config.json is kept. Raises ConfigError, also for incomplete
+    weights, or CapacityError."""
     from transformers import AutoModelForCausalLM
 
     from taketurns.checkpoints.generation_config import keep_shipped
@@ -124,19 +124,19 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
     if spec.gguf_file is not None:
         return _from_gguf(spec, settings)
     if spec.quantization_config is not None and spec.device_map is None:
-        # It is quantised where it is put, and each library has another place in mind.
+        # Quantisation happens on the target device, and each library has another default.
         settings["device_map"] = {"": choose_device(spec.device)}
     with (
         hub.loading("the model", spec.model, spec.revision) as where,
         _memory_for(f"the model {spec.model!r}"),
     ):
         require_model(spec)
-        fetch_first(spec.model, spec.revision)  # says why, where it cannot be fetched
+        fetch_first(spec.model, spec.revision)  # raises a clear error if the download fails
         with bar_if_long(spec.model):
             model, report = AutoModelForCausalLM.from_pretrained(
                 spec.model,
                 trust_remote_code=spec.trust_remote_code,
-                ignore_mismatched_sizes=True,  # which are refused, by name, below
+                ignore_mismatched_sizes=True,  # refused by name below
                 output_loading_info=True,
                 **settings,
                 **where,
@@ -147,9 +147,9 @@ def pretrained(spec: ModelSpec, **settings: Any) -> Any:
 
 
 def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
-    """The model in a GGUF file, an ordinary one: its weights are numbers and no longer in the
-    file's blocks, so it can be trained and saved like any other. Raises ConfigError where the file
-    is none, or does not hold just the weights that transformers gives the model."""
+    """Load the model in a GGUF file as an ordinary model: its weights are dequantised, so it can be
+    trained and saved like any other. Raises ConfigError for an invalid file, or if its weights are
+    not exactly those that transformers loads."""
     from transformers import AutoModelForCausalLM, GgufConfig
 
     from taketurns.checkpoints.generation_config import keep_shipped
@@ -167,13 +167,13 @@ def _from_gguf(spec: ModelSpec, settings: Mapping[str, Any]) -> Any:
             )
     except TakeTurnsError:
         raise
-    except Exception as error:  # of whichever kind: it lies in the file
+    except Exception as error:  # any exception here is a fault of the file
         raise ConfigError(f"cannot load the model {header.path}: {one_line(error)}") from error
     require_complete(str(header.path), report)
     if (more := header.numbers(tied=config.tie_word_embeddings) - model.num_parameters()) > 0:
         raise ConfigError(
-            f"{header.path} holds {more:,} numbers that transformers leaves out of a "
-            f"{config.model_type} model: name the checkpoint that it was made from"
+            f"{header.path} holds {more:,} numbers that transformers does not load into a "
+            f"{config.model_type} model: use the checkpoint that the file was made from"
         )
     if header.end_token_ids:
         model.generation_config.eos_token_id = sorted(header.end_token_ids)
@@ -193,24 +193,26 @@ def _to_run(spec: ModelSpec) -> Any:
     check_weights(model, f"the model {spec.model!r}")
     for config in (model.config, model.config.get_text_config()):
         if getattr(config, "output_router_logits", False):
-            # For training's loss; trainers leave it in config.json, and to write it is in the way.
+            # Trainers leave this switch for their loss in config.json; generation must not use it.
             config.output_router_logits = False
     return model.requires_grad_(False).eval()
 
 
 @contextmanager
 def _memory_for(what: str) -> Iterator[None]:
-    """CapacityError where memory is short. Anything else lies in the checkpoint or in the settings
-    it is loaded with."""
+    """Turn an out-of-memory error into CapacityError. Other errors are faults of the checkpoint or
+    of the settings."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(f"no memory left to load {what}: {one_line(error)}") from error
+        raise CapacityError(
+            f"no memory left to load {what}: use a smaller or quantised one ({one_line(error)})"
+        ) from error
 
 
 @contextmanager
 def bar_if_long(model: str) -> Iterator[None]:
-    """Let transformers draw its loading bar only where there is something to wait for."""
+    """Let transformers show its progress bar only for large weights."""
     from transformers.utils import logging
 
     weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
@@ -225,7 +227,7 @@ def bar_if_long(model: str) -> Iterator[None]:
 
 
 def choose_device(wanted: str) -> str:
-    """The first of cuda, mps and cpu that is there, for "auto"."""
+    """For "auto", the first available of cuda, mps and cpu; else the device itself."""
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
@@ -234,11 +236,13 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_dtype(wanted: str, device: str) -> Any:
-    """For "auto", float32 on a CPU, where it is exact and fast, and the checkpoint's own
-    elsewhere."""
+    """For "auto", float32 on a CPU, where it is exact and fast, and the checkpoint's own precision
+    elsewhere. Raises ConfigError for an unknown name."""
     if wanted == "auto":
         return torch.float32 if device == "cpu" else "auto"
     dtype = getattr(torch, wanted, None)
     if not isinstance(dtype, torch.dtype):
-        raise ConfigError(f"dtype {wanted!r} is not one of torch's: float32, bfloat16, float16")
+        raise ConfigError(
+            f"the dtype {wanted!r} is not one of torch's: write float32, bfloat16 or float16"
+        )
     return dtype

@@ -1,8 +1,8 @@
-"""How much memory there is, and how much an answer takes.
+"""The free memory, and the memory that an answer needs.
 
-Half of what keys and values may take is for parked answers, half for lanes, of which every model
-has its part. So every answer that is admitted can be parked with every model, and there is a lane
-for it in each: an answer may wait for a lane, but never for one that cannot be."""
+Half of the memory for keys and values is for parked answers, half for lanes, of which every model
+has a part. So every admitted answer can be parked with every model and fits a lane in each: an
+answer may wait for a lane, but never forever."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 
 from taketurns.engines.local import batch_invariant
 
-# Of what is free once the weights are in place; activations and everything else have the rest.
+# Shares of the memory that is free after loading; activations and all else have the rest.
 CPU_SHARE = 0.5
 GPU_SHARE = 0.8
 
 
 def free_bytes(device: str) -> int:
-    """Memory that can be had on a device now: of the system for "cpu" and "mps"."""
+    """The free memory of a device in bytes; of the system for "cpu" and "mps"."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     try:
@@ -34,7 +34,7 @@ def free_bytes(device: str) -> int:
 
 
 def kv_budget(devices: Iterable[str]) -> int:
-    """Bytes for keys and values on the scarcest of the devices."""
+    """The bytes for keys and values on the device with the least memory."""
     shares = [
         int(free_bytes(device) * (GPU_SHARE if device.startswith("cuda") else CPU_SHARE))
         for device in devices
@@ -43,11 +43,11 @@ def kv_budget(devices: Iterable[str]) -> int:
 
 
 def lane_length(tokens: int, deterministic: bool) -> int:
-    """Positions of a lane in which so many tokens stand, the one for scratch included."""
+    """The positions of a lane for `tokens` tokens, the scratch position included."""
     return (batch_invariant.visible(tokens) if deterministic else tokens) + 1
 
 
 def answer_bytes(tokens: int, bytes_per_token: Iterable[int], deterministic: bool) -> int:
-    """What an answer of so many tokens may take: `bytes_per_token` of each model, parked and once
-    more in a lane. `deterministic` where any model is."""
+    """The bytes for an answer of `tokens` tokens: `bytes_per_token` of each model, once parked and
+    once in a lane. `deterministic`: a model runs in exact rounds."""
     return 2 * lane_length(tokens, deterministic) * sum(bytes_per_token)

@@ -1,8 +1,8 @@
-"""Which way a model is run: the fastest that is proved to give the logits of a plain forward.
+"""Select the way in which a model is run: the fastest one that gives the logits of a plain forward.
 
-First on a small copy of the model, then on its weights (`engines/local/equivalence.py`). What was
-found is kept (`engines/local/equivalence_records.py`): for the architecture, which many checkpoints
-share, and for the checkpoint."""
+That is proved first on a small copy of the model, then on its weights
+(`engines/local/equivalence.py`). Results are kept (`engines/local/equivalence_records.py`): for the
+architecture, which many checkpoints share, and for the checkpoint."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from taketurns.types import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`way` is None where no way is right. `reasons` says of each faster way why not, `copied`
-    whether a small copy could be made; without one, the weights alone were tried."""
+    """The result for a model. `way` is None if no way is correct. `reasons` has for each faster way
+    why it is not correct. `copied`: a small copy could be made; without one, only the weights were
+    tried."""
 
     way: Way | None
     reasons: dict[str, str]
@@ -38,26 +39,26 @@ class Found:
 
     @property
     def why(self) -> str:
-        """Why it is not a faster way, or none at all, as a clause."""
+        """Why the way is not a faster one, or why there is none, as a clause."""
         reasons = list(dict.fromkeys(self.reasons.values()))
         return "; ".join(reasons if self.way is not None else reasons[-1:])
 
     def sentence(self, name: str) -> str:
-        """What a user should know, where it is slower than it might be."""
-        assert self.way is not None, "what is refused is no way"
-        return f"{name} {self.way.costs}, since {self.why}"
+        """The note for a user about a model that does not run in the fastest way."""
+        assert self.way is not None, "a refused model has no way"
+        return f"{name} {self.way.costs}, because {self.why}"
 
 
 def refusal(model: str, architecture: str, why: str) -> str:
-    """Why a model cannot be used, and the cure."""
+    """The message for a model that cannot be used, with the cure."""
     return (
-        f"{architecture} in {model!r} cannot be run right in any way, since {why}: use "
-        "another checkpoint, or a server that runs it (engine.kind: http)"
+        f"{architecture} in {model!r} cannot be run correctly here, because {why}: use another "
+        "checkpoint, or a server that runs it (engine.kind: http)"
     )
 
 
 class ArchitectureProof:
-    """The proof on a small copy. What is known already is read from `records`."""
+    """The proof on a small copy; earlier results are read from `records`."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class ArchitectureProof:
         records: ProofRecords,
     ) -> None:
         self._class = model_class
-        # What has been replaced for exact rounds is proved from where it was replaced.
+        # The attention of exact rounds replaces sdpa, so the proof starts from sdpa.
         self._attention = "sdpa" if attention == batch_invariant.NAME else attention
         masked = self._attention is None or self._attention in MASKED
         self._dtype = torch.float32 if masked else dtype
@@ -86,16 +87,16 @@ class ArchitectureProof:
 
     @property
     def copied(self) -> bool:
-        """Whether there is a copy."""
+        """Whether a copy could be made."""
         return self._config is not None and self._found.get("copied", True)
 
     @property
     def causal(self) -> bool | None:
-        """Whether a token's logits depend on what comes after it; None if that is not known."""
+        """Whether the logits at a token are independent of later tokens; None if not known."""
         return self._found.get("causal")
 
     def why_not(self, way: Way) -> str | None:
-        """Why the model is not to be run this way; None where that is proved, or cannot be."""
+        """Why the model must not be run in this way; None if it may, or if there is no copy."""
         if not self.copied:
             return None
         if way not in self._found.get("ways", {}):
@@ -121,7 +122,7 @@ class ArchitectureProof:
         self._keep(causal=truth.causal, copied=True, ways={**self._found.get("ways", {}), way: why})
 
     def _copy(self) -> equivalence.Truth | None:
-        """The copy's own logits; None if none can be made that computes any."""
+        """The copy's own logits as a reference; None if no working copy can be made."""
         if self._truth is None:
             try:
                 model = small_model(self._class, self._config, self._attention, self._dtype)
@@ -132,7 +133,7 @@ class ArchitectureProof:
                     return None
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # sizes that do not fit each other, whatever the model makes of it
+            except Exception:  # the smaller sizes may not fit each other
                 return None
             self._truth = equivalence.Truth(plain)
         return self._truth
@@ -145,7 +146,7 @@ class ArchitectureProof:
     def _shrink(config: Any) -> Any:
         try:
             return small_config(config)
-        except Exception:  # the configuration's own checks, which are its own exceptions
+        except Exception:  # the configuration's own checks may raise anything
             return None
 
     def _make_key(self) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def choose(
     running: Running,
     records: ProofRecords,
 ) -> tuple[Found, BatchRunner | None]:
-    """What is right for a loaded model, and a runner of that way."""
+    """The fastest correct way for a loaded model, and a runner of that way."""
     model = loaded.model
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
@@ -207,8 +208,8 @@ def foresee(
     running: Running,
     records: ProofRecords,
 ) -> Found:
-    """What is known of a model whose weights are not loaded: what its last load has found, or else
-    what its architecture allows."""
+    """The expected way for a model whose weights are not loaded: from its last load, else from its
+    architecture."""
     if (found := _recorded(records, checkpoint_key(spec, device, running))) is not None:
         return found
     architecture = ArchitectureProof(
@@ -226,7 +227,7 @@ def foresee(
 def fastest(
     architecture: ArchitectureProof, why_not: Callable[[Way], str | None] = lambda way: None
 ) -> Found:
-    """The first way that the architecture allows and that `why_not` has nothing against."""
+    """The first way for which neither the architecture nor `why_not` gives a reason against it."""
     reasons: dict[str, str] = {}
     for way in Way:
         why = architecture.why_not(way)
@@ -249,7 +250,7 @@ def _on_weights(
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rounds: equivalence.Rounds = equivalence.BRIEF if architecture.copied else equivalence.LONGER
-    if way is Way.WHOLE:  # it is a plain forward: there is nothing to hold it against
+    if way is Way.WHOLE:  # it is a plain forward itself, so there is nothing to compare
         rounds = equivalence.ONCE
     if context is not None and context <= equivalence.LONGEST:
         rounds = ()
@@ -267,8 +268,8 @@ def _tried(
     rounds: equivalence.Rounds,
     ids: Sequence[int],
 ) -> tuple[BatchRunner | None, str | None]:
-    """Try a way; what makes answers in it, and why it is not right. Leaves the model as it was
-    where it is not."""
+    """Try a way. Returns a runner, or the reason why the way is not correct; in that case the model
+    is left unchanged."""
     model = loaded.model
     before = model.config._attn_implementation
     try:
@@ -278,7 +279,7 @@ def _tried(
         return None, str(error)
     except (equivalence.NoReferenceError, torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # a runner asks parts of a model that may fail in any way
+    except Exception as error:  # a model may raise anything
         why = f"a trial ends in {equivalence.described(error)}"
     if why is not None:
         if model.config._attn_implementation != before:
@@ -289,7 +290,7 @@ def _tried(
 
 
 def _ordinary(model: Any, running: Running) -> list[int]:
-    """Tokens to try a model with; the first begins a text, where the model has such a token."""
+    """Tokens to try a model with; the first is its beginning-of-text token, if it has one."""
     config = model.config.get_text_config()
     size = min(model.get_input_embeddings().weight.shape[0], config.vocab_size)
     special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos")}
@@ -301,8 +302,8 @@ def _ordinary(model: Any, running: Running) -> list[int]:
 
 
 def checkpoint_key(spec: ModelSpec, device: str, running: Running) -> dict[str, Any]:
-    """All that the proof on a model's weights depends on."""
-    names = ("tokenizer", "template", "prompt")  # of no concern to the logits
+    """Everything that the proof on a model's weights depends on."""
+    names = ("tokenizer", "template", "prompt")  # these do not change the logits
     where = torch.device(device)
     return {
         "proof": "weights",
@@ -328,8 +329,8 @@ def _version(package: str) -> str | None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The copy's operations are so small that on a busy machine two threads take many times as long
-    as one, waiting for each other."""
+    """Use one thread. The copy's operations are so small that on a busy machine two threads, which
+    wait for each other, take many times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -339,7 +340,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _recorded(records: ProofRecords, key: dict[str, Any]) -> Found | None:
-    """What was found before; None where there is no record that can be read."""
+    """The recorded result; None without a valid record."""
     record = records.read(key)
     if record is None:
         return None
@@ -353,7 +354,7 @@ def _recorded(records: ProofRecords, key: dict[str, Any]) -> Found | None:
 
 
 def _without_paths(config: Any) -> Any:
-    """Where a configuration was read from says nothing of the architecture."""
+    """A configuration without the keys that do not describe the architecture, such as its path."""
     if not isinstance(config, dict):
         return config
     skipped = {"_name_or_path", "transformers_version", "architectures", "_attn_implementation"}
@@ -362,7 +363,7 @@ def _without_paths(config: Any) -> Any:
 
 
 def check_usable(found: Found, name: str, spec: ModelSpec, architecture: str) -> Way:
-    """The way that was found. Raises ConfigError if none is right."""
+    """The way that was found. Raises ConfigError if there is none."""
     if found.way is None:
         raise ConfigError(f"{name}: {refusal(spec.model, architecture, found.why)}")
     return found.way

@@ -1,4 +1,4 @@
-"""The ways in which a model can be run, the fastest first."""
+"""The ways of running a model, the fastest first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.forward import Forward
-from taketurns.engines.local.kv import layer_shapes
+from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.plain_forward import PlainForward
 from taketurns.engines.local.reencode import ReencodeRunner
@@ -16,7 +16,7 @@ from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 
 class Way(StrEnum):
-    """What a model keeps from token to token and from turn to turn."""
+    """A way of running a model: what it keeps between tokens and between turns."""
 
     KEPT = "cache kept"
     REENCODED = "re-encoded"
@@ -25,22 +25,22 @@ class Way(StrEnum):
 
     @property
     def costs(self) -> str:
-        """What it does that keeping the cache does not: a clause with the model as its subject."""
+        """Its extra work, as a clause whose subject is the model."""
         return _COSTS[self]
 
 
 _COSTS = {
     Way.KEPT: "keeps its cache between turns",
-    Way.REENCODED: "reads its whole prompt anew at every turn",
-    Way.ALONE: "reads its whole prompt anew at every turn and writes one answer at a time",
-    Way.WHOLE: "reads the whole text anew for every token",
+    Way.REENCODED: "encodes its whole prompt again at every turn",
+    Way.ALONE: "encodes its whole prompt again at every turn and writes one answer at a time",
+    Way.WHOLE: "encodes the whole text again for every token",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How a model is to be run: in exact rounds or not, rows of a batch, and the ids that it
-    does not write."""
+    """Settings for running a model: in exact rounds or not, the most rows of a batch, and the ids
+    that it must not write."""
 
     deterministic: bool
     max_lanes: int
@@ -48,16 +48,17 @@ class Running:
 
 
 def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
-    """A runner of this way, in exact rounds if they are asked for and the model can have them.
-    Raises Unfit if the model cannot be run so."""
+    """A runner of this way, in exact rounds if requested and possible for the model. Raises Unfit
+    if the model cannot be run in this way."""
     model = loaded.model
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
         plain = PlainForward(model, loaded.activate)
         return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
+    shapes, masks = probe(model)
     runner = LaneRunner(
-        Forward(model, loaded.activate),
-        layer_shapes(model),
+        Forward(model, masks, loaded.activate),
+        shapes,
         max_lanes=running.max_lanes,
         suppressed=running.suppressed,
     )

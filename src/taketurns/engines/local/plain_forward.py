@@ -1,5 +1,5 @@
-"""A forward as a model's own code runs it: no mask and no positions of ours, so it is what every
-other way of running the model is held against."""
+"""The plain forward: the model's own code, without a mask or positions from this package. Every
+other way of running the model is compared with it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# What models call the cache that they make, return and are handed again. All of transformers' are
-# `cache` from 5.24 on; models that come with their own code keep the older names.
+# Names of the cache argument. In transformers it is `cache` from 5.24 on; models with their own
+# code keep the older names.
 CACHES = ("cache", "past_key_values", "cache_params", "state")
 
 
 class Unfit(Exception):
-    """Why a model cannot be run in some way: a clause that goes on after "since"."""
+    """A model cannot be run in some way; the message is a clause that follows "because"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A cache of the model's own kind and the argument by which it is handed back."""
+    """A cache of the model's own kind, and the name of the argument for it."""
 
     name: str
     cache: Any
@@ -30,8 +30,8 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class PlainOutput:
-    """Float32 logits `[1, tokens, vocabulary]`, a hidden state `[1, d]` of the last token a layer
-    where asked for, and what the model carries on."""
+    """Float32 logits `[1, tokens, vocabulary]`; if requested, a hidden state `[1, d]` of the last
+    token per layer; and the model's cache."""
 
     logits: Tensor
     hidden: tuple[Tensor, ...] = ()
@@ -39,8 +39,8 @@ class PlainOutput:
 
 
 def cache_arguments(model: Any) -> tuple[str, ...]:
-    """Those of `CACHES` that a model's forward names. One that takes any argument and passes it on
-    names what the class it is made from does."""
+    """The names of `CACHES` that a model's forward has as parameters. If the forward passes on any
+    arguments, the forward of its base class counts."""
     above = (vars(kind)["forward"] for kind in type(model).__mro__ if "forward" in vars(kind))
     for forward in (model.forward, *above):
         parameters = inspect.signature(forward).parameters
@@ -50,13 +50,13 @@ def cache_arguments(model: Any) -> tuple[str, ...]:
 
 
 def kv_argument(model: Any) -> str:
-    """The argument by which a model is handed its keys and values."""
+    """The name of the argument for a model's keys and values."""
     return "cache" if "cache" in cache_arguments(model) else "past_key_values"
 
 
 class PlainForward:
-    """Runs one text at a time. `activate` runs before each call: it puts the right adapter on
-    weights that several models share."""
+    """Runs one text at a time. `activate` runs before each call; it selects the adapter on weights
+    that several models share."""
 
     def __init__(self, model: Any, activate: Callable[[], None] | None = None) -> None:
         self.model = model
@@ -73,9 +73,9 @@ class PlainForward:
         carries: bool = False,
         hidden: bool = False,
     ) -> PlainOutput:
-        """Read `ids` after what is `carried`. `carries` asks for a cache to go on from: the one
-        that is returned, or the one handed in. Raises Unfit if there is neither, or where hidden
-        states are asked for and the model returns none."""
+        """Read `ids` after the tokens in the cache `carried`. `carries` requests a cache to
+        continue from: the returned one, or else the one passed in. Raises Unfit if there is
+        neither, or if hidden states are requested and the model returns none."""
         if self.activate is not None:
             self.activate()
         arguments = {} if carried is None else {carried.name: carried.cache}
@@ -92,7 +92,7 @@ class PlainForward:
         )
 
     def _after(self, result: Any, handed: Carried | None) -> Carried:
-        fields = getattr(result, "__dict__", {})  # an older name is a property, which warns
+        fields = getattr(result, "__dict__", {})  # older names are properties, which warn
         for name in CACHES:
             if (cache := fields.get(name)) is not None:
                 taken = self._cache_arguments
@@ -103,7 +103,8 @@ class PlainForward:
 
 
 def hidden_states(result: Any) -> tuple[Tensor, ...]:
-    """Of all layers `[rows, tokens, d]`, the embedding first. Raises Unfit."""
+    """The hidden states of all layers, each `[rows, tokens, d]`, the embedding first. Raises
+    Unfit if there are none."""
     states: tuple[Tensor, ...] | None = getattr(result, "hidden_states", None)
     if not states:
         raise Unfit("it returns no hidden states")

@@ -1,10 +1,10 @@
-"""For models whose cache cannot be appended to row by row (sliding windows, recurrent states,
-flash attention, ALiBi positions that are made from a mask).
+"""The runner for models whose cache cannot be extended row by row (sliding windows, recurrent
+states, flash attention, ALiBi positions that are made from a mask).
 
-Each turn encodes its whole prompt anew into a cache of the model's own kind and writes from there.
-Models that keep a state in their modules run one answer at a time; those whose cache is of no use
-run without any, a whole forward a token. Correct and slow; `taketurns check` says when a model
-needs it.
+Each turn encodes its whole prompt again into a cache of the model's own kind and writes from there.
+Models that keep a state in their modules run one answer at a time. Models with a cache that cannot
+be used run without one, with a whole forward per token. This is correct but slow; `taketurns check`
+reports the models that need it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class _WritingJob:
 
 
 class ReencodeRunner(BatchRunner):
-    """Keeps nothing between turns. `caches`: a turn writes from a cache of the model's own;
-    `alone`: no other job is begun before it is over."""
+    """Keeps nothing between turns. `caches`: a turn uses a cache of the model's own kind. `alone`:
+    only one turn runs at a time."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ReencodeRunner(BatchRunner):
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Take one waiting job, then write one token for every turn under way."""
+        """One round: take one waiting job, then write one token for every running turn."""
         begun = time.perf_counter()
         if self._waiting and not (self._alone and self._turns):
             self._start(self._waiting.popleft())
@@ -88,12 +88,12 @@ class ReencodeRunner(BatchRunner):
                     seen = self._plain(job.prompt, hidden=job.want == "hidden")
                     job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
                 job.finished()
-            except Exception as error:  # whatever a model raises is its own job's failure
+            except Exception as error:  # a model's error fails only this job
                 job.reject(error)
 
     def _fresh(self) -> Carried | None:
-        """What a turn begins with: nothing, so that the model makes a cache of its own kind. One
-        that keeps a state in its modules returns none and has to be handed it."""
+        """The cache at the start of a turn: None, so that the model makes one of its own kind. A
+        model that keeps a state in its modules returns no cache, so it gets one here."""
         if not (self._caches and self._alone):
             return None
         model = self._plain.model
@@ -110,7 +110,7 @@ class ReencodeRunner(BatchRunner):
             if turn.job.take(token, logits[0]) is not None:
                 turn.job.finished()
                 return False
-        except Exception as error:  # whatever a model raises is its own job's failure
+        except Exception as error:  # a model's error fails only this job
             turn.job.reject(error)
             return False
         turn.pending = [token] if self._caches else [*turn.pending, token]

@@ -377,9 +377,16 @@ class LaneRunner(BatchRunner):
         length = int(positions.max()) + 1
         keys = length if self.exact is None else visible(length)
         written = targets if self.exact is None else targets[: len(fed)]
-        self._pool.plan(first, torch.from_numpy(written), keys)
+        lowest = 0
+        if self.exact is None and block == 1:
+            # What lies before all windows need not be read. Rows without a token look where the
+            # others do, since what looks at nothing is NaN.
+            idle = np.array([row >= len(fed) or not fed[row] for row in range(rows)])
+            lowest = int(positions[~idle].min())
+            positions[idle] = lowest
+        self._pool.plan(first, torch.from_numpy(written), keys, lowest)
         self.counters.forwards += 1
-        return self._forward(ids, positions, keys, self._pool, hidden, keep)
+        return self._forward(ids, positions, keys, self._pool, hidden, keep, lowest)
 
 
 def _alike(lane: _Lane, other: _Lane) -> bool:

@@ -1,6 +1,6 @@
 """A small copy of a model: its configuration with few layers, small widths and a window of 8, and
-random weights. Every kind of layer and every switch of the original is in it, so whatever goes
-wrong in the way the model is run goes wrong in the copy, at the cost of milliseconds."""
+random weights. It has every kind of layer and every switch of the original, so a fault in the way
+of running the model also shows in the copy, within milliseconds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from transformers import PreTrainedConfig
 
 WINDOW = 8  # tokens
 VOCABULARY = 96
-FIRST_ID = 4  # the ids before it stand for padding, beginning and end
-SPREAD = 0.15  # of the weights: large enough for every layer to show in the logits
+FIRST_ID = 4  # smaller ids are padding, beginning and end
+SPREAD = 0.15  # standard deviation of the weights: large enough for each layer to change the logits
 
 _HIDDEN, _HEADS, _HEAD = 64, 4, 16
 _EXPERTS, _CHOSEN = 4, 2
@@ -30,7 +30,7 @@ _LAYERS = (
     "num_decoder_layers",
     "num_encoder_layers",
 )
-# What a kind of layer comes round by, where it is not listed layer by layer.
+# Periods of a kind of layer, in configurations that do not list the kinds layer by layer.
 _PERIODS = (
     "attn_layer_period",
     "expert_layer_period",
@@ -40,7 +40,7 @@ _PERIODS = (
     "moe_layer_interval",
 )
 
-# Sizes by name; the first that fits counts. What is 0 or not set stays so.
+# Sizes by name; the first match counts. A size that is 0 or not set stays so.
 _SIZES: list[tuple[str, Callable[[int], int]]] = [
     (r"(type|task_type|decoder)_vocab_size", lambda old: min(old, VOCABULARY)),
     (r".*vocab_size.*|.*_group_vocab", lambda old: VOCABULARY),
@@ -100,8 +100,8 @@ _RULES = [(re.compile(name), size) for name, size in _SIZES]
 
 
 def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The configuration of the copy. Raises what the configuration's own checks raise where the
-    smaller sizes do not fit each other."""
+    """The configuration of the copy. If the smaller sizes do not fit each other, it raises whatever
+    the configuration's own checks raise."""
     small = deepcopy(config)
     if hasattr(small, "quantization_config"):
         del small.quantization_config
@@ -113,8 +113,8 @@ def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
 def small_model(
     model_class: Any, config: PreTrainedConfig, attention: str | None, dtype: torch.dtype
 ) -> Any:
-    """A copy with random weights on the CPU, the same ones every time, ready to run. `config` is
-    what `small_config` made; `attention` None leaves the choice to transformers."""
+    """A copy with random weights on the CPU, always the same, ready to run. `config` comes from
+    `small_config`; `attention` None lets transformers choose."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         torch.manual_seed(0)
         arguments = {} if attention is None else {"attn_implementation": attention}
@@ -126,8 +126,8 @@ def small_model(
 
 
 def _show(weight: torch.Tensor) -> None:
-    """Weights as they are drawn for training are so small that a layer which looks in the wrong
-    place hardly moves the logits, and some begin as zeros, which hides it."""
+    """Enlarge a weight. Initial weights for training are so small, or even 0, that a layer which
+    reads the wrong position would hardly change the logits."""
     if not weight.is_floating_point() or not weight.numel():
         return
     spread = float(weight.float().std()) if weight.numel() > 1 else 0.0
@@ -168,7 +168,7 @@ def _shrink(config: Any) -> None:
             _set(config, key, _inside(value))
     if "qk_nope_head_dim" in old:
         _set(config, "v_head_dim", _HEAD // 2 if unequal else _HEAD)
-        if old.get("head_dim") == old.get("qk_rope_head_dim"):  # the size of what is rotated
+        if old.get("head_dim") == old.get("qk_rope_head_dim"):  # the size of the rotated part
             _set(config, "head_dim", _HEAD // 2)
     if "state_size" in old and "num_heads" in old:  # Mamba-2: heads x head is the inner width
         _set(config, "num_heads", 2 * _HIDDEN // _HEAD)
@@ -187,7 +187,7 @@ def _size(key: str, value: int, old: dict[str, Any]) -> int | None:
 
 
 def _inside(settings: dict[Any, Any]) -> dict[Any, Any]:
-    """Positions (and other settings in a dictionary): their per-dimension lists get shorter."""
+    """Shrink settings in a dictionary, such as those of positions, with lists per dimension."""
     made: dict[Any, Any] = {}
     share = settings.get("partial_rotary_factor") or 1.0
     pairs = max(1, int(_HEAD * share) // 2) if isinstance(share, float | int) else _HEAD // 2
@@ -207,8 +207,8 @@ def _inside(settings: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _fewer_layers(config: Any, old: dict[str, Any]) -> None:
-    """Keep two layers, or as many as it takes for each kind of layer to occur. A kind is what the
-    lists that have an entry a layer say of it, and whether its number is in a list of numbers."""
+    """Keep two layers, or as many as needed for each kind of layer to occur. The kind of a layer is
+    its entries in lists with one entry per layer, and whether a list of numbers has its number."""
     name = next((key for key in _LAYERS if isinstance(old.get(key), int)), None)
     if name is None:
         return
@@ -233,7 +233,7 @@ def _fewer_layers(config: Any, old: dict[str, Any]) -> None:
     if len(chosen) < 2:
         chosen = list(range(min(2, depth)))
     shared = old.get("num_kv_shared_layers") or 0
-    if shared:  # the last layers read the keys of earlier ones of their kind
+    if shared:  # the last layers use the keys of earlier layers of their kind
         chosen = chosen * 2
         _set(config, "num_kv_shared_layers", len(chosen) // 2)
     dense = next((k for k in ("first_k_dense_replace", "num_dense_layers") if old.get(k)), None)

@@ -1,5 +1,5 @@
-"""Patches that end before their next token is drawn: what the stopping criteria of a
-batch ask to see is computed for all of them at once, and constraints say whether any may follow."""
+"""Patches that end before their next token is drawn: the inputs of all stopping criteria of a
+batch are computed together, and constraints say whether any token may follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taketurns.engines.local.sampling import drawable
 
 
 def follows(job: object) -> bool:
-    """Does the job want to see hidden states at every token?"""
+    """Whether the job's criterion needs hidden states at every token."""
     return (
         isinstance(job, GenerateRequest)
         and job.criterion is not None
@@ -24,9 +24,9 @@ def follows(job: object) -> bool:
 def over(
     jobs: Sequence[GenerateRequest], logits: Tensor, hidden: Sequence[Tensor] = ()
 ) -> list[bool]:
-    """Which of the jobs end their patch here, or have failed: there is no next token to draw from
-    NaN. `logits` `[rows, vocabulary]` are for their next tokens, `hidden` a `[rows, d]` tensor a
-    layer, or nothing before a patch's first token."""
+    """For each job, whether its patch ends here or has failed, because no token can be drawn from
+    NaN. `logits` `[rows, vocabulary]` are for the next tokens; `hidden` is a `[rows, d]` tensor per
+    layer, empty before a patch's first token."""
     sound = drawable(logits).tolist()
     entropies = _entropies(jobs, logits)
     states = _states(jobs, hidden)
@@ -49,13 +49,13 @@ def _cut(job: GenerateRequest, entropy: float | None, states: Tensor | None) -> 
         if job.criterion is not None and job.cut(entropy, states):
             return True
         return job.constraint is not None and job.constrain()
-    except Exception as error:  # whatever a criterion or a constraint raises is its job's failure
+    except Exception as error:  # an error of a criterion or constraint fails only its own job
         job.failure = error
         return True
 
 
 def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, float]:
-    """In nats, by row, for those who asked."""
+    """Entropies in nats by row, for the criteria that need them."""
     rows = [
         row for row, job in enumerate(jobs) if job.criterion is not None and job.criterion.entropy
     ]
@@ -67,7 +67,7 @@ def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, flo
 
 
 def _states(jobs: Sequence[GenerateRequest], hidden: Sequence[Tensor]) -> dict[int, Tensor]:
-    """`[layers, d]` by row, for those who asked."""
+    """Hidden states `[layers, d]` by row, for the criteria that need them."""
     wanted = {
         row: job.criterion.layers for row, job in enumerate(jobs) if job.criterion is not None
     }

@@ -1,7 +1,7 @@
 """The thread that runs the models.
 
-A round takes what has arrived, lets every model that has work do one step, and hands results back:
-one wake-up an event loop and round, however many tokens the round made.
+A round takes the requests that have arrived, lets every model with work do one step, and returns
+the results with one wake-up per event loop, for any number of tokens.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
 JobOrEnsemble = TypeVar("JobOrEnsemble", Job, Ensemble)
 
-_ENDED = "the thread that runs the models has ended: start the process again"
+_ENDED = "the thread that runs the models has ended: restart the process"
 
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """What is known of a model once its weights are loaded.
+    """Facts about a loaded model.
 
-    `way` is how it was proved to be right; `bytes_per_token` is what a token's keys and values take
-    (0 without a kept cache); `exact` says that it runs in exact rounds."""
+    `way` is the way in which it runs; `bytes_per_token` is the size of a token's keys and values (0
+    without a kept cache); `exact`: it runs in exact rounds."""
 
     way: Way
     bytes_per_token: int
@@ -58,12 +58,12 @@ class RunningModel:
 
     @property
     def keeps_cache(self) -> bool:
-        """Whether a turn encodes only what is new."""
+        """Whether a turn encodes only new tokens."""
         return self.way is Way.KEPT
 
 
 class ModelThread:
-    """Owns the weights and runs jobs on them. `max_batch` bounds the rows of a forward."""
+    """Owns the weights and runs jobs on them. `max_batch` limits the rows of a forward."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ModelThread:
     # Called from event loops
 
     async def load(self, model: str, suppressed: Sequence[int]) -> RunningModel:
-        """Load a model unless it is loaded; it will not write tokens of `suppressed`. Raises
+        """Load a model, if it is not loaded; it will not write tokens of `suppressed`. Raises
         ConfigError or EngineError."""
         if model not in self._models:
             await self._ask(
@@ -113,9 +113,11 @@ class ModelThread:
         emit: OnToken | None = None,
         **arguments: Any,
     ) -> Any:
-        """Run the job that `make` makes; `emit` is called in this event loop for each token.
-        Cancelling the caller withdraws the job at the next round, and the tokens that are on their
-        way are dropped. The model must be loaded."""
+        """Run the job from `make`; `emit` is called in this event loop for each token. The model
+        must be loaded.
+
+        If the caller is cancelled, the job ends in the next round, and tokens that were not emitted
+        yet are dropped."""
         loop = asyncio.get_running_loop()
         job: Job | None = None
 
@@ -134,15 +136,15 @@ class ModelThread:
         return await self._run(make_job, lambda job: self._runners[model].submit(job), model)
 
     async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
-        """Run the ensemble that `make` makes of these models, which must be loaded. Cancelling the
-        caller withdraws it at the next round."""
+        """Run the ensemble from `make` for these models, which must be loaded. If the caller is
+        cancelled, it ends in the next round."""
 
         def make_ensemble(**callbacks: Any) -> Ensemble:
             for model in models:
                 if not isinstance(self._runners[model], LaneRunner):
                     raise EngineError(
-                        f"{model} cannot write together with others: nothing can be appended to "
-                        "its cache"
+                        f"{model} cannot write tokens together with other models, because its "
+                        "cache cannot be extended (taketurns check says why): leave it out"
                     )
             return make(**callbacks)
 
@@ -157,7 +159,7 @@ class ModelThread:
     async def _run(
         self, make: Callable[..., JobOrEnsemble], submit: Callable[[JobOrEnsemble], None], who: str
     ) -> Any:
-        """Make work in the thread and submit it there, unless the caller is cancelled by then."""
+        """Make and submit work in the thread, unless the caller is cancelled before that."""
         work: JobOrEnsemble | None = None
         withdrawn = False
 
@@ -177,7 +179,7 @@ class ModelThread:
 
     @property
     def failure(self) -> str | None:
-        """Why no model runs any more; None while models can run."""
+        """Why no model can run any more; None while models can run."""
         thread = self._thread
         if self._failure is None and thread is not None and not self._closed:
             return None if thread.is_alive() else _ENDED
@@ -192,15 +194,15 @@ class ModelThread:
         return sum(runner.lane_bytes for runner in self._runners.values())
 
     def bound_lanes(self, total: int) -> None:
-        """Let the lanes of all models take at most `total` bytes, each its part of them: in all of
-        them as many tokens find room. The models must be loaded."""
+        """Limit the lanes of all models to `total` bytes, divided so that each model has room for
+        the same number of tokens. The models must be loaded."""
         runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
         whole = sum(runner.bytes_per_token for runner in runners)
         for runner in runners:
             runner.bound(total * runner.bytes_per_token // whole)
 
     async def close(self) -> None:
-        """Stop at the end of the round; jobs under way are rejected."""
+        """Stop at the end of the round; running jobs fail."""
         with self._lock:
             if self._closed:
                 return
@@ -223,14 +225,14 @@ class ModelThread:
         def failed(error: Exception) -> None:
             known = _as_ours(error, who)
             if isinstance(known, NotANumberError) and who not in self._broken:
-                self._broken.add(who)  # said once: answers may go on with others
-                LOG.warning("%s: what it was to write or decide has failed", known)
+                self._broken.add(who)  # warn once: other candidates may continue the answers
+                LOG.warning("%s; its patch or decision has failed", known)
             self._post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
             try:
                 start(done, failed)
-            except Exception as error:  # the caller's failure, not the thread's
+            except Exception as error:  # it fails only the caller, not the thread
                 failed(error)
 
         with self._lock:
@@ -253,12 +255,12 @@ class ModelThread:
     def _main(self) -> None:
         try:
             self._rounds()
-        except BaseException as error:  # else everybody who asks would wait for ever
+        except BaseException as error:  # otherwise all callers would wait forever
             LOG.critical(_ENDED, exc_info=error)
             self._end(f"{_ENDED} ({described(error)})")
 
     def _end(self, failure: str) -> None:
-        """Reject what is under way, and with `failure` whatever will be asked."""
+        """Reject running requests, and all later ones with `failure`."""
         with self._lock:
             self._failure = failure
             asking = list(self._asking)
@@ -314,7 +316,7 @@ class ModelThread:
         spec = self._specs[model]
         found, runner = choose(spec, loaded, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
-        assert runner is not None, "a way that is right has a runner"
+        assert runner is not None, "a correct way has a runner"
         size, exactly = 0, False
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
@@ -327,15 +329,15 @@ class ModelThread:
         return runner
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
-        """Raises ConfigError if a model must have exact rounds and has no shapes for them."""
+        """Raise ConfigError if a model must run in exact rounds and has no shapes for them."""
         if shapes is None and self._deterministic:
             raise ConfigError(
-                f"deterministic: true cannot be kept for {model}, since it has no layer whose "
-                "products can be measured: leave engine.deterministic out"
+                f"{model} cannot be run with engine.deterministic: true, because it has no layer "
+                "whose products can be measured: remove engine.deterministic"
             )
 
     def _measure_again(self) -> None:
-        """After the number of threads has changed, with which products change."""
+        """Measure again after the number of threads has changed, because products depend on it."""
         for model in self._exactly:
             runner = self._runners.get(model)
             if isinstance(runner, LaneRunner):
@@ -345,8 +347,8 @@ class ModelThread:
                 self._models[model] = replace(self._models[model], exact=exactly)
 
     def _set_threads(self, model: Any) -> None:
-        """Small models run on one thread: the work of an operation does not pay for waking a
-        second, and on a busy machine threads that wait for each other are many times slower."""
+        """Set the number of threads. Small models run on one thread: an operation is too short for
+        a second, and on a busy machine threads that wait for each other are many times slower."""
         self._largest = max(self._largest, model.num_parameters())
         threads = self._threads
         if threads is None:
@@ -367,13 +369,13 @@ class ModelThread:
 
     def _flush(self) -> None:
         for loop, calls in self._outbox.items():
-            with suppress(RuntimeError):  # it is closed: no one waits there any more
+            with suppress(RuntimeError):  # the loop is closed, so nothing waits there
                 loop.call_soon_threadsafe(_run_all, loop, calls)
         self._outbox.clear()
 
 
 def _as_ours(error: Exception, who: str) -> TakeTurnsError:
-    """What a model raised, as a failure of the engine."""
+    """A model's exception as a failure of the engine."""
     if isinstance(error, TakeTurnsError):
         return error
     kind = CapacityError if isinstance(error, torch.OutOfMemoryError) else EngineError
@@ -383,7 +385,7 @@ def _as_ours(error: Exception, who: str) -> TakeTurnsError:
 
 
 def _run_all(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
-    """A callback that fails is its owner's trouble, not that of the answers after it."""
+    """Run callbacks; a failure in one of them does not affect the others."""
     for call in calls:
         try:
             call()

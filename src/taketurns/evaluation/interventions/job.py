@@ -20,6 +20,7 @@ from taketurns.runs.output import failed, open_run
 from taketurns.runs.records import Record
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Split, Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training.labels.decision_points import DecisionPoint, Traces
 from taketurns.utils.files import make_folder
 
@@ -76,11 +77,12 @@ class InterventionJob:
 
 
 class InterventionFolder:
-    """The folder `path` with the records of experiments; `failures` are the records that failed so
-    far."""
+    """The folder `path` with the records of experiments on tasks; `failures` are the records that
+    failed so far."""
 
-    def __init__(self, path: Path, concurrency: int) -> None:
+    def __init__(self, path: Path, tasks: Sequence[Task], concurrency: int) -> None:
         self.failures = Failures()
+        self._parts = own_parts(tasks)
         self._path = path
         self._concurrency = concurrency
         make_folder(path)
@@ -101,7 +103,7 @@ class InterventionFolder:
         id, without failures. Progress is shown under `label`; `inputs` are further settings that
         decide the records. Raises DataError if the file belongs to another run."""
         path = self._path / f"{name}.jsonl"
-        manifest = describe_run("experiment", team, b"").with_inputs(**inputs)
+        manifest = describe_run("experiment", team, b"").with_inputs(**inputs, **self._parts)
         with open_run(path, manifest) as output:
             self.failures += await run(
                 items,

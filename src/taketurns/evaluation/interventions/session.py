@@ -76,7 +76,7 @@ def run_interventions(
     if "helpfulness" in kinds and job.labels is not None:
         pool = coalitions(len(config.candidates))
         heads = retrain(config, job.labels, pool, out / "experiments" / "heads")
-    folder = InterventionFolder(out / "experiments", job.concurrency)
+    folder = InterventionFolder(out / "experiments", job.tasks, job.concurrency)
     (out / "sections").mkdir(exist_ok=True)  # marks this as an analysis folder
     with asyncio.Runner() as runner:
         sections = runner.run(_Session(config, job, out, folder, heads).run(kinds))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import getdoc
-from typing import Literal
+from typing import Any, Literal
 
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.base import Method, MethodContext
@@ -31,7 +31,13 @@ from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
 from taketurns.switchers.base import Switcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.simple import RandomSwitcher
-from taketurns.utils.parts import load_part, make_part, names_part, require_methods
+from taketurns.utils.parts import (
+    describe_part,
+    load_part,
+    make_part,
+    names_part,
+    require_methods,
+)
 
 Kind = Literal["single", "baseline", "control", "switch"]
 ORACLE = "oracle"
@@ -40,13 +46,15 @@ ORACLE = "oracle"
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
     """A method's name, kind and description in one line. A method with `hindsight` uses the scores
-    of the test answers. `make` is None if the method is computed from other methods' answers."""
+    of the test answers. `make` is None if the method is computed from other methods' answers;
+    `part` describes the code of a user's own method."""
 
     name: str
     kind: Kind
     about: str
     make: Callable[[MethodContext], Method] | None
     hindsight: bool = False
+    part: Mapping[str, Any] | None = None
 
 
 def methods(
@@ -116,7 +124,8 @@ def own_methods(names: Sequence[str]) -> dict[str, MethodEntry]:
             about = (getdoc(load_part("methods", name)) or "a method of your own").partition("\n")[
                 0
             ]
-            entries[name] = _baseline(name, about.rstrip("."), partial(_make_own, name))
+            part, make = describe_part("methods", name), partial(_make_own, name)
+            entries[name] = replace(_baseline(name, about.rstrip("."), make), part=part)
     return entries
 
 

@@ -21,6 +21,7 @@ from taketurns.runs.description import describe_run
 from taketurns.runs.output import open_run
 from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import Failures, run
+from taketurns.tasks.own_parts import own_parts
 from taketurns.tasks.scored import ScoredTask
 from taketurns.tasks.scorers.base import sound
 from taketurns.tasks.scorers.compliance import Judged, Phrases
@@ -41,11 +42,12 @@ async def answer_all(
     """Fill `folder`/CONDITION.jsonl for every condition; return the answers that failed. `settings`
     are those of the scorer of harmful requests. Raises DataError for files of another run."""
     failures, asked = Failures(), _digest(asks, settings)
+    parts = own_parts({ask.task.name: ask.task for ask in asks}.values())
     for condition in conditions:
         path = path_of(folder, condition.name)
         work = partial(_answer, condition.team(whole), condition)
         manifest = describe_run("safety", replace(config, policy=condition.policy), asked)
-        with open_run(path, manifest) as output:
+        with open_run(path, manifest.with_inputs(**parts)) as output:
             failures += await run(asks, work, output, concurrency=UNDER_WAY, on_done=on_done)
     return failures
 

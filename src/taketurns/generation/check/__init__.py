@@ -1,4 +1,4 @@
-"""Will a team work here? What `taketurns check` finds: facts from files and servers, no weights."""
+"""`taketurns check`: does a team work here? Facts from files and servers; no weights are loaded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from taketurns.generation.check.report import CheckReport
 
 
 async def check_team(config: TeamConfig, *, all_weights: bool = False) -> CheckReport:
-    """Look at a team before it is loaded, or ask its servers. `all_weights` reads the numbers of
-    large models too. Raises ConfigError where the team file itself is at fault."""
+    """Inspect a team before it is loaded, or ask its servers. `all_weights` searches the weights of
+    large models for NaN and infinity too. Raises ConfigError for a fault of the team file itself.
+    """
     if config.engine.kind == "http":
         from taketurns.generation.check.served import inspect_servers
 

@@ -1,8 +1,9 @@
-"""Will a team work in this process? Facts from configuration files, tokenizers and weight headers.
-No weights are loaded; those that take no time to read are looked through for NaN and infinity.
+"""Does a team work in this process? Facts from configuration files, tokenizers and weight headers.
 
-Memory is what the weights take in the precision they are loaded in, plus the keys and values of one
-answer, against what is free now; activations and the allocator's slack come on top.
+No weights are loaded; weights that are quick to read are searched for NaN and infinity. The memory
+needed is that of the weights, in the precision in which they are loaded, plus the keys and values
+of one answer. It is compared with the memory free now; activations and the allocator's overhead
+come on top.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ from taketurns.generation.check.weights import (
 from taketurns.generation.team import Team
 from taketurns.types import ModelSpec, Query
 
-PROMPT_TOKENS = 512  # what the estimate of an answer's memory allows for its prompt
+PROMPT_TOKENS = 512  # tokens of the prompt in the estimate of an answer's memory
 TOGETHER = "all devices together"
 REFUSED = "refused"
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckReport:
-    """Look at a team before it is loaded; `numbers` looks through the weights of large models too.
-    Raises ConfigError where it cannot be loaded."""
+    """Inspect a team before it is loaded; `numbers` searches the weights of large models too.
+    Raises ConfigError if the team cannot be loaded."""
     team = Team.load(config)
     specs = models_of(config)
     models = tuple(_inspect_models(specs, config.engine, numbers=numbers))
@@ -78,10 +79,15 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
         elif part.weight_bytes + part.kv_bytes_per_answer > part.free_bytes:
             need = readable(part.weight_bytes + part.kv_bytes_per_answer)
             free = readable(part.free_bytes)
-            problems.append(f"{part.device} needs {need} and has {free} free")
+            problems.append(
+                f"the team needs {need} on {part.device}, which has {free} free: use smaller or "
+                "quantised models, or another device"
+            )
     for name, spec in specs:
         if spec.adapter is not None and find_spec("peft") is None:
-            problems.append(f"{name} has an adapter: pip install 'taketurns[train]'")
+            problems.append(
+                f"{name} has an adapter: pip install 'taketurns[train]', which has peft"
+            )
     candidates = models[: len(config.candidates)]
     return CheckReport(
         models=models,
@@ -97,29 +103,32 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
 def _notes(models: Sequence[LocalModel], longest: int) -> Iterator[str]:
     for model in models:
         if model.why and model.problem is None:
-            yield f"{model.name} {Way(model.way).costs}, since {model.why}"
+            yield f"{model.name} {Way(model.way).costs}, because {model.why}"
         if model.weight_bytes is None and model.problem is None:
-            why = "they are no safetensors" if Path(model.model).is_dir() else "not downloaded yet"
-            yield f"{model.name}: the size of its weights is unknown: {why}"
+            why = "not safetensors files" if Path(model.model).is_dir() else "not downloaded yet"
+            yield f"{model.name}: the size of its weights is unknown: they are {why}"
         if model.unread_bytes:
             yield (
-                f"{model.name}: its {readable(model.unread_bytes)} of weights were not looked "
-                "through for NaN and infinity: --weights does it, and so does loading"
+                f"{model.name}: its {readable(model.unread_bytes)} of weights were not searched "
+                "for NaN and infinity; --weights searches them, and so does loading"
             )
         if model.note is not None:
             yield f"{model.name}: {model.note}"
         if model.prompt == "bare text":
-            yield f"{model.name}: no chat template and no prompt, so it continues the bare question"
+            yield (
+                f"{model.name}: it has no chat template and no plain prompt, so it continues the "
+                "question's text itself; the key prompt sets a plain prompt"
+            )
         if model.inexact is not None:
             yield (
-                f"{model.name}: {model.inexact}, so where two tokens are nearly as probable, its "
-                "answers may depend on what else is in the batch"
+                f"{model.name}: {model.inexact}, so if two tokens are nearly equally probable, its "
+                "answers may depend on the other answers in the batch"
             )
         if model.context <= max(PROMPT_TOKENS, longest):
             yield (
-                f"{model.name}: a context of {model.context} tokens is short: the prompt and an "
-                f"answer of up to {longest} tokens (policy.max_tokens) share it, and the answer "
-                "ends where it is full"
+                f"{model.name}: its context has only {model.context} tokens for the prompt and an "
+                f"answer of up to {longest} tokens (policy.max_tokens); the answer ends when the "
+                "context is full"
             )
 
 
@@ -145,7 +154,7 @@ def _memory(
 
 
 def _free_bytes(device: str) -> tuple[int, str | None]:
-    """What is free on a device, and why it cannot be used."""
+    """The bytes free on a device, and why the device cannot be used, if it cannot."""
     parts = [device]
     if device == TOGETHER:
         parts = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
@@ -187,7 +196,7 @@ def _inspect(
         problem, unread = str(error), 0
     quantised = spec.quantization_config or getattr(whole, "quantization_config", None)
     if problem is None and quantised is not None and (missing := missing_package(quantised)):
-        problem = f"its weights are in fewer bits: pip install {missing}"
+        problem = f"its quantised weights need the package {missing}: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
     inexact = _inexact(spec, whole)
     way, why, refused = _way(spec, whole, dtype, engine, inexact)
@@ -218,11 +227,12 @@ def _inspect(
 
 
 def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
-    """Read the weights for NaN and infinity, of the `base` model too, if that is quick or `every`
-    one is to be read; how many bytes were left unread. Raises ConfigError for such weights."""
+    """Search an adapter's weights, and with `base` the base model's, for NaN and infinity. Large
+    base models are skipped without `every`. Returns the number of bytes skipped. Raises ConfigError
+    if there are any."""
     if spec.adapter is not None:
         check_files(local_adapter_files(spec.adapter), f"the adapter {spec.adapter!r}")
-    if not base or spec.gguf_file is not None:  # numbers of a GGUF file are looked at in loading
+    if not base or spec.gguf_file is not None:  # a GGUF file is searched when it is loaded
         return 0
     files = local_files(spec.model, spec.revision)
     size = sum(file.stat().st_size for file in files)
@@ -242,7 +252,7 @@ def _inexact(spec: ModelSpec, config: Any) -> str | None:
 def _way(
     spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig, inexact: str | None
 ) -> tuple[str, str, str | None]:
-    """How a model will be run, why no faster, and why it cannot be."""
+    """How a model will be run, why not in a faster way, and why it is refused, if it is."""
     device = choose_device(spec.device)
     wanted = batch_invariant.wanted(engine.deterministic, device, dtype, inexact)
     try:
@@ -260,7 +270,7 @@ def _way(
         KeyError,
         AssertionError,
         RuntimeError,
-    ):  # code of its own, or a device that is not here
+    ):  # the model has custom code, or the device is not here
         return UNKNOWN_WAY, "", None
     if selection.way is None:
         return REFUSED, selection.why, refusal(spec.model, model_class.__name__, selection.why)
@@ -268,7 +278,7 @@ def _way(
 
 
 def _place(spec: ModelSpec) -> str:
-    """Where a model goes: a device, or all of them together."""
+    """A model's place: one device, or all devices together."""
     where = spec.device_map
     if where is None:
         return choose_device(spec.device)

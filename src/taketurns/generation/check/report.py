@@ -1,5 +1,5 @@
-"""The report of `taketurns check`: one record and one rendering, whether the models run in this
-process or on servers."""
+"""The report of `taketurns check`: one record and one rendering for models in this process and on
+servers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UNKNOWN_WAY = "found out when it is loaded"
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model in this process. Bytes and parameters are None where no header could be read;
-    `problem` is why it cannot be used, None where it can; `unread_bytes` of weights were too many
-    to be looked through for NaN. `way` is how it is run between its turns and `why` why it is no
-    faster one: what its last load has found, or else what its architecture allows. `inexact` is why
-    its answers may depend on what else is in the batch, None where its kind does not say so."""
+    """A model in this process. Bytes and parameters are None if no header could be read. `problem`
+    is why the model cannot be used, None if it can. `unread_bytes` of its weights were not searched
+    for NaN, because that would take long. `way` is how it is run between its turns, and `why` is
+    why not in a faster way: from its last load, else from its architecture. `inexact` is why its
+    answers may depend on the other answers in the batch, None if its kind gives no reason."""
 
     COLUMNS: ClassVar = ("model", "weights", "precision", "context", "prompt", "between turns")
 
@@ -54,7 +54,7 @@ class LocalModel:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model and its servers. `problem` is why it cannot be used, None where it can."""
+    """A model and its servers. `problem` is why it cannot be used, None if it can."""
 
     COLUMNS: ClassVar = ("model", "server", "software", "called", "context", "prompts", "scores")
 
@@ -70,8 +70,8 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """What a device must hold, and what is free on it now, in bytes; `problem` is why it cannot be
-    used."""
+    """The bytes that a device must hold, and those free on it now; `problem` is why the device
+    cannot be used, None if it can."""
 
     device: str
     weight_bytes: int
@@ -82,9 +82,9 @@ class MemoryReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """`exact`: token ids are handed from speaker to speaker, otherwise the exact text; None where
-    that cannot be known, since a model cannot be used. `switcher` says who decides. `memory` is
-    what answers of `answer_tokens` tokens take; both are None for models on servers."""
+    """`exact`: the hand-over is by token ids, otherwise by exact text; None if that is unknown,
+    because a model cannot be used. `switcher` describes the switcher. `memory` is the memory for
+    answers of `answer_tokens` tokens; both are None for models on servers."""
 
     models: tuple[LocalModel, ...] | tuple[ServedModel, ...]
     memory: tuple[MemoryReport, ...] | None
@@ -117,20 +117,20 @@ class CheckReport:
             yield Text(
                 f"memory    {readable(part.weight_bytes)} of weights and "
                 f"{readable(part.kv_bytes_per_answer)} for each answer of {self.answer_tokens} "
-                f"tokens, prompt included; {readable(part.free_bytes)} free on {part.device}"
+                f"tokens with its prompt; {readable(part.free_bytes)} free on {part.device}"
             )
         if self.exact is not None:
-            why = "" if self.memory is None else ", since their tokenizers differ"
+            why = "" if self.memory is None else ", because the tokenizers differ"
             yield Text(f"hand-over {'token ids' if self.exact else f'exact text{why}'}")
         yield Text(f"switcher  {self.switcher}")
         yield from (Text(f"note      {note}", "yellow") for note in self.notes)
         yield from (Text(f"problem   {problem}", "red") for problem in self.problems)
         works, fails = ("works", "work") if self.memory is None else ("fits", "fit")
-        yield Text(f"it {works}" if self.fits else f"it does not {fails}", "bold")
+        yield Text(f"the team {works}" if self.fits else f"the team does not {fails}", "bold")
 
 
 def readable(size: int | None) -> str:
-    """Bytes for people."""
+    """A number of bytes with a unit, for display."""
     if size is None:
         return "unknown"
     value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]

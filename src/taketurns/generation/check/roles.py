@@ -1,4 +1,4 @@
-"""Which models a team has, and who decides: the same for models here and on servers."""
+"""A team's models and its switcher, for the report; the same for models here and on servers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from taketurns.types import ModelSpec
 
 
 def models_of(config: TeamConfig) -> list[tuple[str, ModelSpec]]:
-    """Each model by its name in the engine: the candidates, then the switcher's and the judge's
-    where they have one of their own."""
+    """Each model with its name in the engine: the candidates, then the switcher's and the judge's
+    models, if these are not candidates."""
     models = [(candidate.name, candidate.spec) for candidate in config.candidates]
     if config.switcher.spec is not None:
         models.append((SWITCHER, config.switcher.spec))
@@ -24,30 +24,30 @@ def models_of(config: TeamConfig) -> list[tuple[str, ModelSpec]]:
 
 
 def describe_switcher(config: TeamConfig) -> str:
-    """Who decides, in a few words."""
+    """The switcher, in a few words."""
     switcher, names = config.switcher, [candidate.name for candidate in config.candidates]
     if switcher.kind == "fixed":
         return f"fixed: {', '.join(names[index] for index in switcher.sequence)}, repeated"
     if switcher.kind == "lm":
         order = candidate_order.resolve(switcher)
         numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(order or names))
-        whose = "" if order else ": the team's order, since nothing says another"
+        whose = "" if order else ": the team's order, because no other is recorded"
         return f"a language model that reads the tagged trace, where {numbered}{whose}"
     if switcher.kind not in get_args(SwitcherKind):
-        return f"{switcher.kind}, of your own"
+        return f"{switcher.kind}, your own"
     if switcher.kind == "folded":
-        return "a head in the candidates' own output matrices, read with each patch"
+        return "a head in the candidates' output matrices, read with each patch"
     if switcher.path is not None:
         head = Head.load(switcher.path)
-        whose = "whoever spoke last" if head.config.mode == "speaker" else head.config.reader
+        whose = "the last speaker" if head.config.mode == "speaker" else head.config.reader
         learned = describe_labels(head.config)
         more = f"; {learned}" if learned else ""
         return f"a linear head of {head.numbers:,} numbers on hidden states of {whose}{more}"
-    return "random: every candidate is as probable as any other"
+    return "random: all candidates are equally probable"
 
 
 def switcher_notes(config: TeamConfig) -> Iterator[str]:
-    """What a head cannot see in the states that it reads."""
+    """Notes on the places where a head reads no states or had too few labels."""
     if config.switcher.kind != "head" or config.switcher.path is None:
         return
     if (blind := describe_blind(Head.load(config.switcher.path))) is not None:

@@ -1,5 +1,5 @@
-"""Will a team on servers work? Asks every server what it can do; nothing is generated but a token
-or two."""
+"""Does a team on servers work? Asks every server what it can do; that generates only a token or
+two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taketurns.types import Query
 
 
 async def inspect_servers(config: TeamConfig) -> CheckReport:
-    """Ask a team's servers. Raises ConfigError where the team file itself is at fault."""
+    """Ask a team's servers. Raises ConfigError for a fault of the team file itself."""
     team = Team.load(config)
     engine = team.engine
     assert isinstance(engine, HttpEngine), "for a team whose engine is http"
@@ -60,19 +60,19 @@ def _notes(models: Sequence[ServedModel], exact: bool | None) -> Iterator[str]:
         for server in model.servers:
             if server.abilities is not None and server.abilities.only:
                 yield (
-                    f"{model.name}: {server.url} calls its one model {server.abilities.served_as}, "
-                    "which was taken for it; set served_as to be sure"
+                    f"{model.name}: {server.url} serves only the model "
+                    f"{server.abilities.served_as}, which is used; set served_as to confirm it"
                 )
         for server in model.servers:
             if server.abilities is None and model.problem is None:
                 yield f"{model.name}: {server.url} is not used yet: {server.problem}"
         if any(not server.prompt_ids for server in able):
-            yield f"{model.name}: its server reads text, so prompts are tokenised there anew"
+            yield f"{model.name}: its server reads text, so it tokenises prompts again"
         if any(not server.token_ids for server in able):
             yield (
                 f"{model.name}: its server does not report token ids, so its text is tokenised "
-                "here anew, and its own sampling defaults stay in force; vLLM reports them, and "
-                "llama.cpp since the middle of 2026"
+                "here again, and the server's own sampling defaults stay in force; vLLM reports "
+                "ids, and llama.cpp does since the middle of 2026"
             )
         if model.name == SWITCHER and any(not server.exact_scores for server in able):
             yield (
@@ -80,4 +80,4 @@ def _notes(models: Sequence[ServedModel], exact: bool | None) -> Iterator[str]:
                 "number is not among them counts as impossible"
             )
     if exact is False:
-        yield "not exact: speakers are handed the text and not the tokens"
+        yield "the hand-over is by text, not by token ids"

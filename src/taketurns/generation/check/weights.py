@@ -1,4 +1,4 @@
-"""How large a model is, and what it needs, from the headers of its weights; torch is not needed."""
+"""A model's size and memory, from the headers of its weights; torch is not needed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from taketurns.checkpoints.safetensors_metadata import (
 )
 from taketurns.types import ModelSpec
 
-# What loading in fewer bits leaves of a linear layer's number, its share of the scales included.
+# Bytes per number of a linear layer after quantisation, with its share of the scales.
 _BYTES_QUANTISED = {"load_in_4bit": 0.5 + 4 / 64, "load_in_8bit": 1.0}
 _BYTES_QUANTO = {"int8": 1.0, "float8": 1.0, "int4": 0.5 + 8 / 128, "int2": 0.25 + 8 / 128}
 _BYTES_TORCHAO = {"Int8": 1.0, "Float8": 1.0, "Int4": 0.5 + 8 / 128}
-# What quantised weights need beside transformers: a module, and what it is installed as.
+# Packages that quantised weights need besides transformers: the module and its name for pip.
 _QUANTISERS = {
     "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
     "torchao": ("torchao", "torchao"),
@@ -32,23 +32,23 @@ _NOT_LINEAR = ("embed", "wte", "wpe", "lm_head")
 
 
 def model_tensors(spec: ModelSpec) -> list[TensorInfo] | None:
-    """The headers of a model's weights, without its adapter; None where there are none to read.
-    Raises ConfigError where they are not whole."""
+    """The headers of a model's weights, without its adapter; None if there are none to read.
+    Raises ConfigError for damaged headers."""
     if spec.gguf_file is not None:
         return read_gguf_tensors(spec)
     return read_tensors(spec.model, spec.revision)
 
 
 def weight_bytes(spec: ModelSpec) -> int | None:
-    """What the weights take as they are stored, from their headers; None if unknown. Raises
-    ConfigError where they are not whole."""
+    """The bytes of the weights as stored, from their headers; None if unknown. Raises ConfigError
+    for damaged headers."""
     tensors = model_tensors(spec)
     return sum(tensor.stored_bytes for tensor in tensors) if tensors else None
 
 
 def parameters(spec: ModelSpec) -> int | None:
-    """How many there are, an adapter's among them, from the headers of the weights; None if
-    unknown. Raises ConfigError where they are not whole."""
+    """The number of parameters, an adapter's included, from the headers of the weights; None if
+    unknown. Raises ConfigError for damaged headers."""
     of_model = model_tensors(spec)
     of_adapter = read_adapter_tensors(spec.adapter) if spec.adapter else None
     if not of_model:
@@ -59,9 +59,9 @@ def parameters(spec: ModelSpec) -> int | None:
 def loaded_bytes(
     tensors: Sequence[TensorInfo], spec: ModelSpec, itemsize: int, *, stored: bool
 ) -> int:
-    """What the weights take once they are loaded. What is `stored` in fewer bits stays so, the rest
-    becomes what is asked for; other ways of loading in fewer bits than are known here are counted
-    as stored, which is more than they take."""
+    """The bytes of the weights once loaded. Weights `stored` in quantised form stay so; others are
+    converted to the precision of `spec`, with `itemsize` bytes per number. For unknown methods of
+    quantisation the result is the stored size, which is an upper limit."""
     linear = None if stored else _bytes_quantised(spec)
     if spec.quantization_config is not None and linear is None and not stored:
         return sum(tensor.stored_bytes for tensor in tensors)
@@ -76,7 +76,7 @@ def loaded_bytes(
 
 
 def _bytes_quantised(spec: ModelSpec) -> float | None:
-    """The bytes of a linear layer's number, where loading changes them in a known way."""
+    """The bytes per number of a linear layer after quantisation; None if not known."""
     settings = spec.quantization_config or {}
     if settings.get("quant_method") == "quanto":
         return _BYTES_QUANTO.get(settings.get("weights", "int8"))
@@ -87,7 +87,7 @@ def _bytes_quantised(spec: ModelSpec) -> float | None:
 
 
 def missing_package(quantised: Any) -> str | None:
-    """What has to be installed to load weights that are quantised so, None where nothing has."""
+    """The package to install for loading weights quantised like this; None if it is there."""
     settings = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
     method = settings.get("quant_method")
     if method is None:
@@ -95,12 +95,12 @@ def missing_package(quantised: Any) -> str | None:
     module, package = _QUANTISERS.get(str(getattr(method, "value", method)), ("", ""))
     try:
         return package if module and find_spec(module) is None else None
-    except ModuleNotFoundError:  # of the package that the module is in
+    except ModuleNotFoundError:  # the parent package is missing
         return package
 
 
 def kv_numbers(config: Any) -> int:
-    """How many numbers a token's keys and values are."""
+    """The number of values in one token's keys and values."""
     heads = getattr(config, "num_attention_heads", None)
     if heads is None:  # it has no attention
         return 0

@@ -139,8 +139,8 @@ def _choose(candidates: Sequence[Candidate], codecs: Sequence[TextCodec]) -> lis
     """A token for each candidate that is spare in all candidates' models. Raises ConfigError."""
     if SharedVocabulary.of(codecs) is None:
         raise ConfigError(
-            "the candidates' tokenizers differ, so no token can stand for the same candidate in "
-            "all of them: use the head unfolded"
+            f"the tokenizers of {', '.join(candidate.name for candidate in candidates)} differ, so "
+            "no token can stand for the same candidate in all of them: use the head unfolded"
         )
     spare = [
         spare_tokens(

@@ -40,7 +40,10 @@ def parse_gpus(table: str, visible: str | None = None) -> tuple[Gpu, ...]:
             continue
         index, uuid, mebibytes, *rest = [*map(str.strip, line.split(",")), "", ""]
         if any(rest) or not index.isdigit() or not mebibytes.isdigit():
-            raise UsageError(f"cannot read this line of nvidia-smi's list of GPUs: {line!r}")
+            raise UsageError(
+                f"cannot read this line of nvidia-smi's list of GPUs: {line!r}; run nvidia-smi and "
+                "correct what it reports"
+            )
         if wanted is None or any(name == index or _is_uuid_prefix(uuid, name) for name in wanted):
             gpus.append(Gpu(int(index), int(mebibytes) << 20))
     if not gpus and visible not in (None, "", "-1"):

@@ -77,7 +77,11 @@ def plan_servers(
             if (urlsplit(url).hostname or "") in _LOCAL | {socket.gethostname()}:
                 here.setdefault(url, []).append(model)
     if not here:
-        raise ConfigError("none of the team's urls is on this host, so there is nothing to launch")
+        urls = {url for model in models if model.endpoint for url in model.endpoint.urls}
+        raise ConfigError(
+            f"none of the team's urls is on this host, so there is nothing to launch: "
+            f"{', '.join(sorted(urls))}; run this on their hosts, or write localhost"
+        )
     weights = [weight_bytes(served[0].spec) for served in here.values()]
     shares = allocate_gpus(weights, gpus)
     return tuple(

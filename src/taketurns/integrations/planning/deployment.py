@@ -38,16 +38,15 @@ class Deployment:
     cores: int | None = None
 
     def __post_init__(self) -> None:
-        least = (self.candidates, self.replicas, self.concurrency, self.clients)
-        if min(*least, self.switcher_replicas or 1, self.cores or 1) < 1:
-            raise UsageError(
-                "the numbers of candidates, replicas, switcher replicas, calls at a time, clients "
-                "and cores must be at least 1"
-            )
+        counts = ("candidates", "replicas", "switcher_replicas", "concurrency", "clients", "cores")
+        for name in counts:
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise UsageError(f"{name} must be at least 1, not {count}")
         if not 0 <= self.sticky <= 1:
             raise UsageError(f"sticky must be a share from 0 to 1, not {self.sticky}")
-        if min(self.tags, self.question, self.shared) < 0:
-            raise UsageError("tags, question and shared must be 0 tokens or more")
+        for name in ("tags", "question", "shared"):
+            if (tokens := getattr(self, name)) < 0:
+                raise UsageError(f"{name} must be 0 tokens or more, not {tokens}")
 
     @property
     def servers(self) -> int:

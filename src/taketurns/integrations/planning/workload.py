@@ -89,7 +89,7 @@ def read_answers(path: Path, prompt: int) -> list[SimulatedAnswer]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8; save it as UTF-8"
         raise DataError(f"cannot read {path}: {reason}") from error
     answers: dict[str, SimulatedAnswer] = {}
     for number, line in enumerate(lines, start=1):

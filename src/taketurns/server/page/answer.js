@@ -1,12 +1,12 @@
-// One answer on the page: its text in its speakers' looks, a bar of who wrote what, and shares.
+// One answer on the page: its text in its speakers' styles, a bar of the patches, and shares.
 
 import { counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 import * as tip from "./tip.js";
 
 export class Answer {
-  // `team` has a name and candidates, as they were when it answered. A candidate that answers alone
-  // is speaker 0 of its answer; its `offset` makes it look as it does in the team.
+  // `team` has a name and candidates, as they were at the time of the answer. A candidate that answers
+  // alone is speaker 0 of its answer; its `offset` gives it the same style as in the team.
   constructor(model, team) {
     this.model = model;
     this.team = team;
@@ -27,7 +27,7 @@ export class Answer {
     this.text = element("div", { classes: "text", role: "group", "aria-label": `Answer of ${this.model}` });
     this.note = element("p", { classes: "problem", role: "alert" });
     this.note.hidden = true;
-    this.timeline = element("div", { classes: "timeline", role: "img", "aria-label": "Nobody has written yet" });
+    this.timeline = element("div", { classes: "timeline", role: "img", "aria-label": "No patch yet" });
     this.legend = element("ul", { classes: "legend" });
     const title = element("h3", { text: this.model });
     const head = element("div", { classes: "answer-head" }, title, this.figures);
@@ -36,7 +36,7 @@ export class Answer {
     this.text.addEventListener("keydown", (event) => this.walk(event));
   }
 
-  // Takes a chunk's choice in.
+  // Adds a chunk's choice.
   take(choice) {
     const turns = choice.taketurns ?? {};
     if ("speaker" in turns) this.write(turns, choice.delta.content ?? "");
@@ -63,7 +63,7 @@ export class Answer {
     if (!patch || patch.reason || patch.speaker !== speaker) patch = this.begin(speaker, record.name);
     const { text, tokens, timing, probabilities } = record;
     if (record.speaker === null) this.tokens += tokens;
-    // A checkpoint alone is not chosen among others.
+    // A checkpoint alone was not selected among others.
     const reason = this.alone && record.reason === "chosen" ? "alone" : record.reason;
     Object.assign(patch, { text, tokens, reason, timing });
     patch.probabilities = probabilities?.length > 1 ? probabilities : null;
@@ -72,7 +72,7 @@ export class Answer {
     this.measure();
   }
 
-  // Nothing more will become known of a patch: it is complete, or it broke off.
+  // Marks a patch as final: it is complete, or it was cut short.
   settle(patch) {
     patch.broken = !patch.reason;
     patch.span.setAttribute("aria-label", `${patch.name ?? "forced"}: ${patch.text}`);
@@ -86,7 +86,7 @@ export class Answer {
     const span = element("span", {
       classes: `patch ${look(speaker)}`, role: "note", tabindex: this.patches.length ? "-1" : "0",
     }, space, sign, words);
-    // The mark stands before the first word.
+    // The mark is before the first word.
     const put = (text) => {
       words.data = text.trimStart();
       space.data = text.slice(0, text.length - words.data.length);
@@ -104,7 +104,7 @@ export class Answer {
     return speaker === null ? null : speaker + this.offset;
   }
 
-  // Hovering or focusing a patch, or its slice of the bar, shows its particulars.
+  // Hovering over or focusing a patch, or its slice of the bar, shows its details.
   point(patch) {
     const light = () => {
       for (const other of this.patches) this.dim(other);
@@ -131,7 +131,7 @@ export class Answer {
     patch.slice.classList.remove("lit");
   }
 
-  // Arrow keys go from patch to patch; the answer is one stop of the Tab key.
+  // Arrow keys move from patch to patch; for the Tab key the answer is one stop.
   walk(event) {
     const shown = this.patches.filter((patch) => !patch.span.hidden);
     const at = shown.findIndex((patch) => patch.span === document.activeElement);
@@ -147,13 +147,13 @@ export class Answer {
   measure() {
     for (const patch of this.patches) {
       patch.slice.style.flexGrow = patch.tokens;
-      // A speaker that only ended the answer has nothing to show.
+      // Hide the patch of a speaker that only ended the answer.
       patch.slice.hidden = patch.span.hidden = !patch.tokens && Boolean(patch.reason);
     }
     const shares = this.shares();
     this.legend.replaceChildren(...shares.map((share) => this.entry(share)));
     const said = shares.filter(({ tokens }) => tokens).map(({ name, tokens }) => `${name} ${percent(tokens / this.tokens)}`);
-    this.timeline.setAttribute("aria-label", `Who wrote what, by tokens: ${said.join(", ")}`);
+    this.timeline.setAttribute("aria-label", `Speakers by tokens: ${said.join(", ")}`);
     const since = ((this.took ?? performance.now()) - this.began) / 1000;
     const first = this.first === null ? "" : ` · first token ${seconds((this.first - this.began) / 1000)}`;
     this.figures.textContent = `${counted(this.tokens)} · ${seconds(since)}${first}`;
@@ -182,7 +182,7 @@ export class Answer {
       element("span", { classes: "much", text: `${percent(share)} · ${tokens}` }));
   }
 
-  // The answer is over: `problem` says why, if it is not whole.
+  // Ends the answer: `problem` says why, if it is incomplete.
   end(problem = null) {
     this.element.classList.remove("writing");
     this.took = performance.now();
@@ -195,11 +195,11 @@ export class Answer {
     this.measure();
     if (!this.tokens) this.figures.textContent = problem ? "nothing written" : "an empty answer";
     if (!this.about) return;
-    const why = { stop: "", length: " · cut at its budget", content_filter: " · ended by the guard" }[this.about.finish] ?? "";
+    const why = { stop: "", length: " · cut at max_tokens", content_filter: " · ended by the guard" }[this.about.finish] ?? "";
     this.figures.textContent += ` · seed ${this.about.seed}${why}`;
   }
 
-  // As it is kept in the history, and back.
+  // The record for the history; `from` reads it back.
   record() {
     const patches = this.patches.map(({ put, span, slice, ...patch }) => patch);
     const { model, team, about, problem } = this;

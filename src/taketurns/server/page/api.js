@@ -1,7 +1,7 @@
-// Talking to the server: models, and answers as they are written.
+// Requests to the server: models, and answers as streams.
 
 const KEY = "taketurns.key";
-const KEYLESS = "this server asks for an API key";
+const KEYLESS = "this server needs an API key";
 
 export class ApiError extends Error {
   constructor(message, status) {
@@ -25,7 +25,7 @@ export function keep(given) {
   try {
     sessionStorage.setItem(KEY, given);
   } catch {
-    // storage is off: it holds until the page is left
+    // storage is off: the key is kept until the page is closed
   }
 }
 
@@ -36,12 +36,12 @@ function headers() {
   try {
     if (key) sent.set("authorization", `Bearer ${key}`);
   } catch {
-    throw new ApiError(KEYLESS, 401); // no header can carry it, so it is not the right one
+    throw new ApiError(KEYLESS, 401); // not valid in a header, so it cannot be the right key
   }
   return sent;
 }
 
-// Throws ApiError where there is no good answer.
+// Throws ApiError if the response is not OK.
 async function request(address, options) {
   const sent = { ...options, headers: headers() };
   let response;
@@ -67,7 +67,7 @@ export async function models() {
   return (await response.json()).data;
 }
 
-// Yields the choice of every chunk. Throws ApiError, also for an answer that breaks off.
+// Yields the choice of every chunk. Throws ApiError, also for an incomplete answer.
 export async function* answer(asked, signal) {
   const body = JSON.stringify({ ...asked, stream: true });
   const response = await request("/v1/chat/completions", { method: "POST", body, signal });
@@ -77,7 +77,7 @@ export async function* answer(asked, signal) {
     if (chunk.error) throw new ApiError(chunk.error.message, 500);
     if (chunk.choices.length) yield chunk.choices[0];
   }
-  throw new ApiError("the connection broke off before the answer was whole", 0);
+  throw new ApiError("the connection ended before the answer was complete", 0);
 }
 
 async function* events(body) {

@@ -1,9 +1,9 @@
-// What cannot be asked for is said beside the field that it stands in: the browser's own words for it
-// are not shown where the field is folded away.
+// Shows an invalid value's error beside its field. The browser's own message is not shown for a field
+// in a closed section.
 
 import { element } from "./dom.js";
 
-// Whether something in `form` is wrong; shows the first of it. A field's `data-wrong` says what it takes.
+// Whether `form` has an invalid field; focuses the first one. A field's `data-wrong` is its error.
 export function any(form) {
   for (const field of form.querySelectorAll("[aria-invalid]")) withdraw(field);
   const wrong = [...form.querySelectorAll(":invalid")];

@@ -1,4 +1,4 @@
-// Making elements. Text only ever becomes text, never markup.
+// Makes elements. Text is always inserted as text, never as markup.
 
 export function element(name, options = {}, ...children) {
   const made = document.createElement(name);

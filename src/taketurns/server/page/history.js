@@ -1,19 +1,19 @@
-// What was asked and answered before, kept in this browser.
+// Earlier questions and answers, kept in this browser.
 
 const PLACE = "taketurns.history";
 const MOST = 40;
 
-// Only whole entries: whatever else is in their place is left out, and goes when the next one is added.
+// The valid entries; anything else is ignored, and removed when the next entry is added.
 export function past() {
   try {
     const kept = JSON.parse(localStorage.getItem(PLACE) ?? "[]");
     return Array.isArray(kept) ? kept.filter(isEntry) : [];
   } catch {
-    return []; // storage is off, or holds something else
+    return []; // storage is off, or its content is not valid
   }
 }
 
-// Adds an entry in front; drops the oldest ones when the browser's room is used up.
+// Adds an entry in front; drops the oldest ones if the browser's storage is full.
 export function add(entry) {
   const entries = [entry, ...past()].slice(0, MOST);
   while (entries.length) {
@@ -30,7 +30,7 @@ export function forget() {
   try {
     localStorage.removeItem(PLACE);
   } catch {
-    // storage is off: nothing is kept anyway
+    // storage is off: nothing is kept
   }
 }
 
@@ -42,7 +42,7 @@ const orNull = (holds, value) => value === null || value === undefined || holds(
 const isEntry = (value) =>
   isText(value?.prompt) && isCount(value.at) && isListOf(isAnswer, value.answers);
 
-// As Answer.record() makes it.
+// The form of Answer.record().
 const isAnswer = (value) =>
   isText(value?.model) && isText(value.team?.name) && isListOf(isText, value.team.candidates)
   && (value.first === null || isCount(value.first)) && isCount(value.took)

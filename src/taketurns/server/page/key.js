@@ -1,4 +1,4 @@
-// The dialog that asks for an API key, where the server wants one.
+// The dialog that asks for an API key, if the server needs one.
 
 import * as api from "./api.js";
 import { about, withdraw } from "./complaints.js";
@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 
 let asking = null;
 
-// Whether a key was given, once the dialog is closed. Two answers that are refused ask once.
+// Resolves when the dialog is closed, to whether a key was entered. Two refused answers share a dialog.
 export function given() {
   asking ??= open().finally(() => (asking = null));
   return asking;
@@ -18,7 +18,7 @@ function open() {
   field.value = dialog.returnValue = "";
   withdraw(field);
   dialog.showModal();
-  if (api.hasKey()) about(field, "The server does not know the key that it was given.");
+  if (api.hasKey()) about(field, "The server refused this key.");
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       const entered = dialog.returnValue === "use";

@@ -1,4 +1,4 @@
-// The playground: ask a team, watch it write, beside a checkpoint alone if you like.
+// The page: ask a team and watch it write, optionally beside one checkpoint alone.
 
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
@@ -10,10 +10,10 @@ import * as policy from "./policy.js";
 import * as tip from "./tip.js";
 
 let team = { name: "", candidates: [] };
-let connecting = null; // the attempt that is under way
-let running = null; // what stops the answers that are being written
+let connecting = null; // the running attempt
+let running = null; // stops the running answers
 
-// Gets to know the team. Returns what stands in the way, or null.
+// Loads the team's description. Returns the error, or null.
 function connect() {
   connecting ??= connected().finally(() => (connecting = null));
   return connecting;
@@ -34,14 +34,14 @@ function meet([first, ...rest]) {
   team = { name: first.id, candidates: first.taketurns.candidates };
   byId("team").textContent = `${team.name}: ${team.candidates.join(", ")} take turns`;
   byId("beside").replaceChildren(
-    element("option", { value: "", text: "nobody" }),
+    element("option", { value: "", text: "none" }),
     ...rest.map(({ id }) => element("option", { value: id, text: `${id} alone` })),
   );
   policy.offer(team, first.taketurns.policy);
   examples(first.taketurns.examples);
 }
 
-// Does it, and again with every key that is given in the place of one that is refused.
+// Calls `does`; if the key is refused, asks for another key and calls it again.
 async function withKey(does) {
   for (;;) {
     try {
@@ -109,7 +109,7 @@ function show(prompt, answers) {
 
 function busy(writing) {
   byId("stop").hidden = !writing;
-  byId("submit").textContent = writing ? "Ask anew" : "Ask";
+  byId("submit").textContent = writing ? "Ask again" : "Ask";
 }
 
 function say(sentence) {
@@ -157,14 +157,14 @@ function nextTheme() {
   try {
     localStorage.setItem("taketurns.theme", next);
   } catch {
-    // storage is off: it holds until the page is left
+    // storage is off: the theme is kept until the page is closed
   }
 }
 
 // Wiring
 
 function keys(event) {
-  if (document.querySelector("dialog[open]")) return; // Escape closes it, and does no more
+  if (document.querySelector("dialog[open]")) return; // Escape only closes the dialog
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
     tip.hide();

@@ -1,4 +1,4 @@
-// The controls: what a request asks for beside its question. An empty field asks for nothing.
+// The controls: a request's settings beside its question. An empty field sets nothing.
 
 import { withdraw } from "./complaints.js";
 import { byId, element } from "./dom.js";
@@ -9,7 +9,7 @@ const CHOICES = ["switcher", "opening", "closing"];
 export function offer(team, policy) {
   for (const id of ["opening", "closing"]) {
     byId(id).replaceChildren(
-      element("option", { value: "", text: policy[id] ? `${policy[id]}, the team’s` : "anyone" }),
+      element("option", { value: "", text: policy[id] ? `${policy[id]}, the team’s` : "any candidate" }),
       ...team.candidates.map((name) => element("option", { value: name, text: name })),
     );
   }
@@ -31,12 +31,12 @@ export function offer(team, policy) {
   note(team);
 }
 
-// Says what is changed, so that it is seen while the controls are folded away.
+// Shows which settings are changed, also while the controls are closed.
 function note(team) {
   byId("order-field").hidden = byId("switcher").value !== "order";
   const changed = [...NUMBERS, ...CHOICES].filter((id) => byId(id).value !== "");
   const names = changed.map((id) => document.querySelector(`label[for="${id}"]`).textContent.split(",")[0]);
-  byId("changed").textContent = names.length ? `changed: ${names.join("; ")}` : "as the team has it";
+  byId("changed").textContent = names.length ? `changed: ${names.join("; ")}` : "the team’s settings";
 }
 
 // The fields of a request to the team, or to one checkpoint alone.

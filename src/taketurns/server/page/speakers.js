@@ -1,5 +1,5 @@
-// How each candidate looks: a mark, and classes that set colour, underline and pattern. Past seven
-// the looks come again, hollow; past fourteen the mark is a number.
+// The style of each candidate: a mark, and classes that set colour, underline and pattern. After seven
+// candidates the styles repeat, hollow; after fourteen the mark is a number.
 
 const COLOURS = 7;
 const MARKS = ["●", "▲", "■", "◆", "★", "✚", "✖", "○", "△", "□", "◇", "☆", "⊕", "⊗"];

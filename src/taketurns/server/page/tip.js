@@ -1,19 +1,19 @@
-// The particulars of a patch: who wrote it and why, what the switcher thought, how long it took.
+// The details of a patch: its speaker and reason, the switcher's probabilities, and its times.
 
 import { byId, counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 
 const WHY = {
-  chosen: "chosen by the switcher",
+  chosen: "selected by the switcher",
   alone: "writes alone",
   opening: "opens the answer",
   closing: "closes the answer",
-  fallback: "stood in for another",
-  forced: "put there by the policy",
-  guard: "wrote in place of what the guard withheld",
+  fallback: "stood in for a failed speaker",
+  forced: "forced by the policy",
+  guard: "replaced a patch that the guard rejected",
 };
 
-let shown = null; // what it is about
+let shown = null; // the patch that is shown
 
 export function show(target, patch, names) {
   shown?.target.removeAttribute("aria-describedby");
@@ -23,7 +23,7 @@ export function show(target, patch, names) {
   fill();
 }
 
-// Says what has become known of a patch since, if it is the one that is shown.
+// Updates the details of a patch, if it is the one that is shown.
 export function renew(patch) {
   if (shown?.patch === patch) fill();
 }
@@ -44,7 +44,7 @@ function particulars(patch, names) {
   const title = `${mark(patch.speaker)} ${patch.name ?? "forced text"}`;
   const parts = [element("h4", { text: title })];
   if (!patch.reason) {
-    const state = patch.broken ? `broken off after ${counted(patch.tokens)}` : "still writing";
+    const state = patch.broken ? `cut short after ${counted(patch.tokens)}` : "still writing";
     return [...parts, element("p", { text: state, classes: "quiet" })];
   }
   parts.push(element("p", { text: WHY[patch.reason] ?? patch.reason, classes: "quiet" }));
@@ -71,11 +71,11 @@ function timing(patch) {
   const tokens = counted(patch.tokens);
   if (patch.speaker === null) return tokens;
   const rate = write > 0 ? `, ${Math.round(patch.tokens / write)} tokens/s` : "";
-  const deciding = patch.reason === "alone" ? "" : `; deciding took ${seconds(decide)}`;
+  const deciding = patch.reason === "alone" ? "" : `; decision ${seconds(decide)}`;
   return `${tokens} in ${seconds(write)}${rate}${deciding}`;
 }
 
-// Above the target's first line, or below its last one where there is no room above.
+// Above the target's first line, or below its last line if there is no room above.
 function place(tip, target) {
   const line = target.getClientRects()[0] ?? target.getBoundingClientRect();
   const last = [...target.getClientRects()].at(-1) ?? line;

@@ -69,7 +69,10 @@ def _best(answers: Sequence[TeamAnswer]) -> list[TeamAnswer]:
 
 def _none(answers: Sequence[TeamAnswer], rewarded: set[str], config: FilterConfig) -> str:
     if not answers:
-        return "no answers to learn from: the team has written none to the train questions"
+        return (
+            "no answers to learn from: the team has written none to the train questions; name "
+            "tasks that have some with --task"
+        )
     if all(answer.utility is None for answer in answers):
         return f"none of {len(answers)} answers could be scored; the first one: {answers[0].why}"
     if config.keep == "best" or (config.keep == "auto" and rewarded):

@@ -29,6 +29,7 @@ from taketurns.runs.records import (
 )
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training.distillation.settings import SamplingConfig
 from taketurns.training.labels.decision_points import training_queries
 from taketurns.training.labels.rollout_scoring import RolloutResult, score_rollouts
@@ -117,7 +118,8 @@ def sampling_manifest(team: TeamConfig, tasks: Sequence[Task]) -> Manifest:
     """The inputs that decide the answers."""
     queries = [query for task in tasks for query in task.queries("train")]
     data = b"".join(encode_record(query_to_json(query)) for query in queries)
-    return describe_run("distill", team, data, tasks=[task.name for task in tasks])
+    manifest = describe_run("distill", team, data, tasks=[task.name for task in tasks])
+    return manifest.with_inputs(**own_parts(tasks))
 
 
 async def _answer(team: Team, item: SampleRequest) -> Record:

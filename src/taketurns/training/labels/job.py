@@ -21,6 +21,7 @@ from taketurns.runs.output import open_run
 from taketurns.runs.records import Record, encode_record, query_to_json
 from taketurns.runs.runner import Failures, run
 from taketurns.tasks.base import Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training.labels.allocation import Allocation
 from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces, decision_points
 from taketurns.training.labels.rollouts import (
@@ -77,7 +78,7 @@ class RolloutJob:
         settings = {"allocation": asdict(allocation), "traces": traces}  # type: ignore[call-overload]
         if cut_at != "boundary":  # left out by default, so that runs of older versions continue
             settings["cuts"] = cut_at
-        manifest = manifest.with_inputs(**settings)
+        manifest = manifest.with_inputs(**settings, **own_parts(tasks))
         return cls(team, tuple(points), allocation, concurrency, manifest)
 
 

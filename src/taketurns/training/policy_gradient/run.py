@@ -26,6 +26,7 @@ from taketurns.runs.manifest import Manifest
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import SAMPLE, encode_record, query_to_json, sample_questions
 from taketurns.tasks.base import Task
+from taketurns.tasks.own_parts import own_parts
 from taketurns.training import SWITCHER_SCHEMA
 from taketurns.training.card import SWITCHER, write_card
 from taketurns.training.labels.decision_points import training_queries
@@ -162,7 +163,8 @@ def _manifest(team: TeamConfig, split: QuestionSplit, config: PolicyGradientConf
     data = b"".join(encode_record(query_to_json(query)) for query in asked)
     settings = {key: value for key, value in asdict(config).items() if key != "under_way"}
     manifest = describe_run("practise", team, data, tasks=list(split.train))
-    return manifest.with_inputs(practice=settings)
+    tasks = {x.task.name: x.task for questions in split.train.values() for x in questions}
+    return manifest.with_inputs(practice=settings, **own_parts(tasks.values()))
 
 
 class _Run:
