@@ -44,11 +44,13 @@ class ConfigError(UsageError):
 
 
 class PromptError(UsageError):
-    """A prompt that cannot be rendered or used: `what` says why, `query` is the query's id."""
+    """A prompt that cannot be rendered or used: `what` says why, `query` is the query's id, by
+    which `setting` if by one."""
 
-    def __init__(self, what: str, query: str | None = None) -> None:
+    def __init__(self, what: str, query: str | None = None, setting: str | None = None) -> None:
         super().__init__(what if query is None else f"query {query!r}: {what}")
         self.what = what
+        self.setting = setting
 
 
 class LengthError(PromptError):

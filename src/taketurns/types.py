@@ -142,7 +142,10 @@ class SamplingOptions:
     `top_k` (0: all) and `min_p` leave the less probable tokens out. The penalties lower what was
     written before: `presence_penalty` and `frequency_penalty` in the answer, `repetition_penalty`
     in prompt and answer. `logit_bias` has pairs of a token and what is added to its logit.
-    Before `min_tokens` of the answer, and with `ignore_eos` at all, no end token is written.
+    `stop_token_ids` end the answer as the model's own end tokens do. Before `min_tokens` of the
+    answer none of them is written, nor does a stop string end it; with `ignore_eos` the model's own
+    end tokens are never written. Without `skip_special_tokens` control tokens that are written are
+    part of the text.
     """
 
     top_k: int = 0
@@ -153,6 +156,8 @@ class SamplingOptions:
     logit_bias: tuple[tuple[int, float], ...] = ()
     min_tokens: int = 0
     ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    skip_special_tokens: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,8 @@ class Sampling:
     token ids as the token after the patch. `stopping` may end the patch before `max_tokens`, and
     `constraint` says which tokens may be written; each serves one patch. `options` shape the
     distribution; for their counts the answer begins `answer_start` tokens into the prompt (None:
-    after it).
+    after it), and their
+    `min_tokens` are those of this patch.
     """
 
     max_tokens: int
@@ -257,7 +263,8 @@ class Completion:
 
     Engines without token ids set `text` instead. `scores` are the natural-log probabilities of
     `Sampling.choices` after the last token; None means that the engine does not know them yet and
-    must be asked with `score`.
+    must be asked with `score`. `end` is the end token that ended it, with the
+    log-probabilities that were asked for, where one did and the engine says which.
     """
 
     token_ids: tuple[int, ...]
@@ -267,6 +274,7 @@ class Completion:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     scores: tuple[float, ...] | None = None
+    end: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)

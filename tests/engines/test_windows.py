@@ -27,6 +27,7 @@ from taketurns.engines.local.plain_forward import Unfit
 from taketurns.types import ModelSpec, Sampling
 
 WINDOW = 16
+SIZES = (3, 90, 40, 17, 61)
 MIXED = ["sliding_attention", "full_attention"]
 KINDS: dict[str, dict[str, Any]] = {
     "mistral": {"config_class": MistralConfig, "sliding_window": WINDOW},
@@ -63,9 +64,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("exact", [None, False])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_lanes_say_what_a_plain_forward_says(
-    make_model: Callable[..., Path], kind: str
+    make_model: Callable[..., Path], kind: str, exact: bool | None
 ) -> None:
     """Past the window, after other tokens were appended, after a rewind, and from a fork."""
     path = make_model(3, **KINDS[kind])
@@ -77,7 +79,7 @@ async def test_lanes_say_what_a_plain_forward_says(
             logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
         return torch.log_softmax(logits.float(), -1)
 
-    engine = LocalEngine({"m": ModelSpec(str(path))})
+    engine = LocalEngine({"m": ModelSpec(str(path))}, deterministic=exact)
     async with engine.session(1, 400) as session:
         assert engine.running("m").keeps_cache
         ids = [random.randrange(40, 90) for _ in range(5)]
@@ -97,6 +99,28 @@ async def test_lanes_say_what_a_plain_forward_says(
             seen = await fork.next_logprobs("m", forked)
             torch.testing.assert_close(seen, truth(forked), atol=1e-4, rtol=1e-4)
     await engine.close()
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma", "chunks"])
+async def test_answers_of_unlike_lengths_read_their_own_windows(
+    make_model: Callable[..., Path], kind: str
+) -> None:
+    """Side by side, in fast rounds, which leave out what lies before all windows."""
+    path = make_model(3, **KINDS[kind])
+    model: Any = AutoModelForCausalLM.from_pretrained(path)
+    engine = LocalEngine({"m": ModelSpec(str(path))}, deterministic=False)
+    prompts = [[40 + (start + i) % 50 for i in range(size)] for start, size in enumerate(SIZES)]
+
+    async def answer(prompt: list[int]) -> tuple[int, ...]:
+        async with engine.session(1, 200) as session:
+            return (await session.generate("m", prompt, Sampling(12, temperature=0))).token_ids
+
+    written = await asyncio.gather(*map(answer, prompts))
+    await engine.close()
+    for prompt, tokens in zip(prompts, written, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *tokens]])).logits[0]
+        assert tokens == tuple(logits[len(prompt) - 1 : -1].argmax(-1).tolist())
 
 
 async def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(

@@ -224,6 +224,34 @@ async def test_ids_are_handed_over(served: Served) -> None:
     assert hidden, "no question was answered with a character of several tokens"
 
 
+async def test_sampling_options_reach_the_servers(served: Served) -> None:
+    """A server refuses what it does not know, and what is drawn from one token is the greedy
+    answer."""
+    question = QUESTIONS[0]
+
+    async def written(**policy: Any) -> str:
+        async with Team.load(load_team_config(served.pair, policy)) as team:
+            trace = await team.alone("chat").agenerate(question, seed=1)
+        assert trace.error is None, trace.error
+        return trace.text
+
+    greedy = await written()
+    drawn = {"policy.temperature": 1.5, "policy.speaker_top_p": 1.0}
+    for option in ({"top_k": 1}, {"min_p": 1.0}):
+        assert (await written(**drawn, sampling=option))[:40] == greedy[:40]
+    assert (await written(**drawn))[:40] != greedy[:40]
+    assert await written(sampling={"repetition_penalty": 2.0}) != greedy
+    first = greedy.split()[0]
+    async with Team.load(load_team_config(served.pair)) as team:
+        codec = (await team.engine.info("chat")).codec
+    ids = {codec.encode(word)[0] for word in (first, f" {first}")}
+    banned = await written(sampling={"logit_bias": dict.fromkeys(ids, -100)})
+    assert banned.split()[0] != first
+    stopped = await written(sampling={"stop_token_ids": sorted(codec.encode(greedy)[3:5])})
+    assert greedy.startswith(stopped)
+    assert len(codec.encode(stopped)) <= 4
+
+
 async def test_text_is_handed_over_between_tokenizers(served: Served) -> None:
     """Digits, commas and letters of every language are where the speakers wrote them."""
     async with Team.load(load_team_config(served.three)) as team:

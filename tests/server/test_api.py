@@ -263,7 +263,7 @@ PICTURE = {
         ({"extra_body": {"taketurns": {"opening": "nobody"}}}, "taketurns.opening", "pretrained"),
         ({"extra_body": {"taketurns": {"closing_cue": "So"}}}, "taketurns", "closing speaker"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "is not supported here"),
+        ({"frequency_penalty": 3}, "frequency_penalty", "should be less than or equal to 2"),
         ({"n": 99}, "n", "16 choices, not 99"),
         ({"max_tokens": 99999}, "max_tokens", "writes up to 4096"),
         ({"messages": []}, "messages", "at least 1"),
@@ -276,7 +276,7 @@ PICTURE = {
         ),
         ({"stop": 5}, "stop", "should be a valid string or should be a valid list"),
         ({"extra_body": {"taketurns": {"switcher": "best"}}}, "taketurns.switcher", "'random'"),
-        ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "unknown field"),
+        ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "is not supported here"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_field(

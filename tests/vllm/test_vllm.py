@@ -14,6 +14,7 @@ from taketurns import Team
 from taketurns.config.loading import load_team_config
 from taketurns.generation.team import SWITCHER
 from taketurns.pocket.tasks import TASKS
+from taketurns.switchers.simple import FixedSwitcher
 
 from ..server.conftest import running
 from .conftest import Served
@@ -72,6 +73,38 @@ def test_greedy_answers_are_the_local_ones(
             assert [p["token_ids"] for p in a["patches"]] == [p["token_ids"] for p in b["patches"]]
         first, second = a["patches"][0], b["patches"][0]
         assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-3)
+
+
+WORD = 47  # the colon's token
+OPTIONS: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 1},
+    "min_p": {"min_p": 1.0},
+    "frequency": {"frequency_penalty": 1.5},
+    "repetition": {"repetition_penalty": 1.4},
+    "bias": {"logit_bias": {WORD: 6.0}, "frequency_penalty": 0.5},
+    "long": {"min_tokens": 40},
+    "endless": {"ignore_eos": True},
+    "stop": {"stop_token_ids": [WORD], "logit_bias": {WORD: 3.0}},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_sampling_options_do_what_they_do_here(served: Served, name: str) -> None:
+    """The same tokens as in this process, in answers of several patches. Those that only leave
+    tokens out are tried with draws: so little is left that all draws are the greedy answer."""
+    drawn = name in ("top_k", "min_p")
+    policy = {"patch_size": 8, "max_tokens": 48, "sampling": OPTIONS[name]}
+    policy |= {"temperature": 1.0, "speaker_top_p": 1.0} if drawn else {}
+    told = []
+    for file in (served.team, served.local):
+        with Team.load(file, **policy) as team:
+            asked = team.switched_by(FixedSwitcher(range(len(team.candidates))))
+            traces = asked.generate([query.text or "" for query in QUESTIONS[::4]], seed=1)
+        assert [trace.error for trace in traces if trace.error] == []
+        told.append([[patch.token_ids for patch in trace.patches] for trace in traces])
+    same = [there == here for there, here in zip(*told, strict=True)]
+    print(f"{sum(same)} of {len(same)} answers are equal")
+    assert sum(same) >= 0.8 * len(same)
 
 
 def test_rollouts_are_the_local_ones(served: Served, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -23,16 +23,25 @@ class TemplateRefusal(ValueError):
     chat template"."""
 
 
-def render_template(tokenizer: Any, turns: Sequence[Message], *, begin: bool) -> str:
+def render_template(
+    tokenizer: Any,
+    turns: Sequence[Message],
+    *,
+    begin: bool,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
     """A conversation in a tokenizer's chat template; with `begin`, it ends where the assistant's
-    turn begins. Raises TemplateRefusal for anything that the template raises."""
+    turn begins. `variables` are more names that the template can use. Raises TemplateRefusal for
+    anything that the template raises."""
     from jinja2.exceptions import TemplateError
 
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         with _limited(SECONDS):
             return str(
-                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
+                tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=begin, **(variables or {})
+                )
             )
     except TimeoutError as error:
         raise TemplateRefusal(

@@ -184,6 +184,10 @@ class Marks:
     begin: str
     end: str
 
+    def around(self, pattern: re.Pattern[str], text: str) -> str:
+        """The text with marks around what the pattern finds."""
+        return pattern.sub(lambda match: f"{self.begin}{match.group()}{self.end}", text)
+
     def read(self, text: str) -> RenderedPrompt:
         """The rendered text without the marks."""
         kept: list[str] = []
@@ -202,18 +206,17 @@ class Marks:
         return RenderedPrompt("".join(kept), tuple(quoted))
 
 
-def marked(query: Query, pattern: re.Pattern[str]) -> tuple[Query, Marks | None]:
+def marked(
+    query: Query, pattern: re.Pattern[str], more: Sequence[str] = ()
+) -> tuple[Query, Marks | None]:
     """The query with marks around each control token's text; the marks are None if there is
-    none."""
-    texts = [turn.content for turn in query.conversation]
+    none, in `more` texts of the same prompt neither."""
+    texts = [*(turn.content for turn in query.conversation), *more]
     if not any(map(pattern.search, texts)):
         return query, None
     begin, end = [mark for mark in _MARKS if not any(mark in text for text in texts)][:2]
     marks = Marks(begin, end)
-
-    def mark(text: str) -> str:
-        return pattern.sub(lambda match: f"{begin}{match.group()}{end}", text)
-
+    mark = partial(marks.around, pattern)
     if query.messages is None:
         return replace(query, text=mark(query.text or "")), marks
     turns = tuple(replace(turn, content=mark(turn.content)) for turn in query.messages)

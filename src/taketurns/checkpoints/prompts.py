@@ -7,9 +7,11 @@ every patch between tags with its speaker's number, and a question whose answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from typing import Any
 
 from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
 from taketurns.checkpoints.control_tokens import RenderedPrompt, marked
@@ -26,19 +28,44 @@ QUESTION = (
 _SENTINEL = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-def render_speaker(spec: ModelSpec, codec: TextCodec, query: Query) -> RenderedPrompt:
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How chat templates render a conversation, by the names that transformers and vLLM have for
+    it. `continue_final_message` None: an assistant's last message is continued; False: the template
+    closes it. `variables` (vLLM's `chat_template_kwargs`) are more names that a template can use.
+    """
+
+    add_generation_prompt: bool = True
+    continue_final_message: bool | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def continues(self, query: Query) -> bool:
+        """Is the conversation's last message the beginning of the answer?"""
+        begun = query.conversation[-1].role == "assistant"
+        return begun and self.continue_final_message is not False
+
+
+AS_USUAL = Rendering()
+
+
+def render_speaker(
+    spec: ModelSpec, codec: TextCodec, query: Query, rendering: Rendering = AS_USUAL
+) -> RenderedPrompt:
     """The text that a speaker continues. A plain `prompt` of the spec replaces the tokenizer's
     template.
 
-    Raises PromptError if the template refuses the conversation.
+    Raises PromptError if the template refuses the conversation, or there is none and `rendering`
+    asks for what only a template can do.
     """
-    query, marks = marked(query, codec.control_pattern)
-    if spec.prompt is not None:
-        text = _fill(spec.prompt, query)
-    elif codec.tokenizer.chat_template is not None:
-        text = _apply_template(codec, query)
+    more = list(_texts(rendering.variables))
+    query, marks = marked(query, codec.control_pattern, more)
+    if spec.prompt is None and codec.tokenizer.chat_template is not None:
+        mark = str if marks is None else partial(marks.around, codec.control_pattern)
+        variables = {name: _mapped(value, mark) for name, value in rendering.variables.items()}
+        text = _apply_template(codec, query, replace(rendering, variables=variables))
     else:
-        text = plain_text(query)
+        _check_plain(query, rendering)
+        text = plain_text(query) if spec.prompt is None else _fill(spec.prompt, query)
     return RenderedPrompt(text) if marks is None else marks.read(text)
 
 
@@ -54,9 +81,11 @@ def encode_speaker(
     return codec.encode_rendered(prompt, special=not templated)
 
 
-def speaker_ids(spec: ModelSpec, codec: TextCodec, query: Query) -> list[int]:
+def speaker_ids(
+    spec: ModelSpec, codec: TextCodec, query: Query, rendering: Rendering = AS_USUAL
+) -> list[int]:
     """Token ids of a speaker's prompt. Raises as `render_speaker` does."""
-    return encode_speaker(spec, codec, render_speaker(spec, codec, query))
+    return encode_speaker(spec, codec, render_speaker(spec, codec, query, rendering))
 
 
 def plain_text(query: Query) -> str:
@@ -108,17 +137,61 @@ def _fill(prompt: str, query: Query) -> str:
     return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
 
-def _apply_template(codec: TextCodec, query: Query) -> str:
+def _apply_template(codec: TextCodec, query: Query, rendering: Rendering) -> str:
     def render(turns: Sequence[Message], begin: bool) -> str:
-        return render_template(codec.tokenizer, turns, begin=begin)
+        return render_template(codec.tokenizer, turns, begin=begin, variables=rendering.variables)
 
     turns = query.conversation
     try:
-        if turns[-1].role != "assistant":
-            return render(turns, begin=True)
+        if not rendering.continues(query):
+            return render(turns, begin=rendering.add_generation_prompt)
         return _before_answer(turns, render) + turns[-1].content
     except TemplateRefusal as error:
         raise PromptError(f"the chat template {error}", query.id) from error
+
+
+def _check_plain(query: Query, rendering: Rendering) -> None:
+    """Raise PromptError where a model without chat template cannot render as it is asked to."""
+    if rendering.continues(query):
+        return
+    if query.conversation[-1].role == "assistant":
+        raise PromptError(
+            "continue_final_message: false needs a chat template, and a candidate has none: it can "
+            "only continue the assistant's last message; leave continue_final_message out",
+            query.id,
+            "continue_final_message",
+        )
+    if not rendering.add_generation_prompt:
+        raise PromptError(
+            "add_generation_prompt: false needs a chat template, and a candidate has none: its "
+            "prompt always begins an answer; leave add_generation_prompt out",
+            query.id,
+            "add_generation_prompt",
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, the keys of its objects included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield key
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with all its texts changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(key): _mapped(part, change) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(part, change) for part in value]
+    return value
 
 
 def _before_answer(

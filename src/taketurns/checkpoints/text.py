@@ -191,9 +191,10 @@ class TextCodec:
         )
         return sha256(json.dumps([ordinary, decoder]).encode()).hexdigest()[:16]
 
-    def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """A stream that decodes the tokens after the ids `before`."""
-        return TextStream(self, before)
+    def stream(self, before: Sequence[int] = (), *, special: bool = False) -> TextStream:
+        """A stream that decodes the tokens after the ids `before`; `special` writes control tokens
+        out."""
+        return TextStream(self, before, special=special)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +237,11 @@ class TextStream:
     texts. A character that is incomplete before the first id comes with the id that completes
     it."""
 
-    def __init__(self, codec: TextCodec, before: Sequence[int] = ()) -> None:
+    def __init__(
+        self, codec: TextCodec, before: Sequence[int] = (), *, special: bool = False
+    ) -> None:
         self._codec = codec
+        self._decode = codec.spell if special else codec.decode
         begun = codec.unfinished(before)
         primed = codec.prime(before[: len(before) - begun])
         self._ids = [*primed, *before[len(before) - begun :]]
@@ -276,12 +280,12 @@ class TextStream:
 
     def _hidden(self) -> str:
         """The text of the tokens that are not shown yet, decoded after those that are."""
-        known = self._codec.decode(self._ids[self._start : self._shown])
-        text = self._codec.decode(self._ids[self._start :])
+        known = self._decode(self._ids[self._start : self._shown])
+        text = self._decode(self._ids[self._start :])
         if text.startswith(known):
             return text[len(known) :]
         # In a decoder with byte fallback, invalid bytes change the text of the bytes before them.
-        return self._codec.decode(self._ids[self._shown :])
+        return self._decode(self._ids[self._shown :])
 
 
 class StopFilter:
@@ -292,13 +296,16 @@ class StopFilter:
         self._held = self._possible(written)
         self.stopped = False
 
-    def push(self, text: str) -> str:
-        """The text that may be shown now; "" after a stop string."""
+    def push(self, text: str, *, looking: bool = True) -> str:
+        """The text that may be shown now; "" after a stop string. A stop string that is complete in
+        text which was pushed without `looking` does not count."""
         if self.stopped:
             return ""
-        text = self._held + text
+        before, text = len(self._held), self._held + text
         self._held = ""
-        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        stops = self._stops if looking else ()
+        searched = ((stop, max(0, before - len(stop) + 1)) for stop in stops)
+        places = [at for stop, start in searched if (at := text.find(stop, start)) >= 0]
         if places:
             self.stopped = True
             return text[: min(places)]

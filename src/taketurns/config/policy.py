@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from taketurns.config.sampling import canonical, check_sampling
 from taketurns.errors import ConfigError
-from taketurns.types import AnswerFormat
+from taketurns.types import AnswerFormat, SamplingOptions
 from taketurns.utils.expressions import Expression
 
 _require = ConfigError.unless
@@ -126,7 +127,8 @@ class Policy:
     it may write: the candidate is not drawn if its longest possible patch would exceed that share.
     `guard` checks each patch before it is given out. `patch` ends patches by a rule instead of at
     `patch_size` tokens; no rule ends a closing patch. `format` is what the whole answer must be;
-    it constrains each speaker in its own tokens.
+    it constrains each speaker in its own tokens. `sampling` is what else shapes the
+    speakers' distributions, None where nothing does.
     """
 
     patch_size: int = 50
@@ -145,8 +147,12 @@ class Policy:
     guard: Guard | None = None
     patch: PatchRule | None = None
     format: AnswerFormat | None = None
+    sampling: SamplingOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.sampling is not None:
+            check_sampling(self.sampling)
+            object.__setattr__(self, "sampling", canonical(self.sampling))
         for name, tokens in (("patch_size", self.patch_size), ("max_tokens", self.max_tokens)):
             _require(tokens >= 1, f"{name} must be at least 1, not {tokens}")
             _require(tokens <= MOST_TOKENS, f"{name} must be at most {MOST_TOKENS}, not {tokens}")

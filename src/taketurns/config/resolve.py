@@ -16,12 +16,13 @@ from taketurns.checkpoints import gguf
 from taketurns.config.answer_format import read_format
 from taketurns.config.own_parts import OwnPart
 from taketurns.config.policy import Guard, PatchRule, Policy
+from taketurns.config.sampling import check_sampling
 from taketurns.config.schema import ENDPOINT
 from taketurns.config.settings import parse_bytes, shortened
 from taketurns.config.team_config import JUDGE, EngineConfig, SwitcherConfig, TeamConfig
 from taketurns.config.yaml_document import Place, YamlDocument
 from taketurns.errors import ConfigError
-from taketurns.types import Candidate, Endpoint, ModelSpec
+from taketurns.types import Candidate, Endpoint, ModelSpec, SamplingOptions
 
 MOST_CANDIDATES = 64
 _LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads")
@@ -166,6 +167,12 @@ class TeamResolver:
                 settings["patch"] = PatchRule(**dict(settings["patch"]))
         with self._located("policy", "format"):
             settings["format"] = read_format(settings["format"])
+        if settings["sampling"] is not None:
+            options = dict(settings["sampling"])
+            options["logit_bias"] = tuple(options["logit_bias"].items())
+            settings["sampling"] = SamplingOptions(**options)
+            with self._located("policy", "sampling"):
+                check_sampling(settings["sampling"])
         with self._located("policy"):
             return Policy(**settings)
 
@@ -354,7 +361,7 @@ class TeamResolver:
         try:
             yield
         except ConfigError as error:
-            key = str(error).partition(" ")[0].rstrip(":").removeprefix("patch.")
+            key = str(error).partition(" ")[0].rstrip(":").removeprefix(f"{section[-1]}.")
             self._refuse(str(error), *section, key)
 
     def _refuse(self, sentence: str, *path: str | int) -> NoReturn:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from taketurns.config.policy import QUESTION, PatchRule, Policy
 from taketurns.config.team_config import EngineConfig, EngineKind, SwitcherKind
-from taketurns.types import ModelSpec
+from taketurns.types import ModelSpec, SamplingOptions
 
 
 def schema_of(record: type, title: str, /, **changes: Any) -> type[BaseModel]:
@@ -51,6 +51,7 @@ SwitcherSchema = schema_of(
     **ENDPOINT,
 )
 PatchSchema = schema_of(PatchRule, "Patch")
+SamplingSchema = schema_of(SamplingOptions, "Sampling", logit_bias=(dict[int, float], {}))
 PolicySchema = schema_of(
     Policy,
     "Policy",
@@ -60,6 +61,7 @@ PolicySchema = schema_of(
     guard=None,
     patch=(PatchSchema | None, None),
     format=(dict[str, Any] | str | None, None),
+    sampling=(SamplingSchema | None, None),
 )
 GuardSchema = schema_of(
     ModelSpec,
@@ -106,6 +108,6 @@ _SECTIONS = {
 def keys_in(place: Sequence[str | int]) -> list[str]:
     """The keys that a team file may have at a place: a section's name, or () for the top."""
     schema = _SECTIONS[str(place[0])] if place else TeamSchema
-    if list(place) == ["policy", "patch"]:
-        schema = PatchSchema
+    if len(place) == 2 and place[0] == "policy":
+        schema = {"patch": PatchSchema, "sampling": SamplingSchema}.get(str(place[1]), schema)
     return list(schema.model_fields)

@@ -11,6 +11,7 @@ import yaml
 
 from taketurns.config.answer_format import format_to_json
 from taketurns.config.policy import Guard
+from taketurns.config.sampling import sampling_entry
 from taketurns.config.team_config import TeamConfig
 from taketurns.types import Endpoint, ModelSpec
 
@@ -33,6 +34,8 @@ def team_yaml(
         policy["patch"] = dataclasses.asdict(team.policy.patch)
     if team.policy.format is not None:
         policy["format"] = format_to_json(team.policy.format)
+    if "sampling" in policy:
+        policy["sampling"] = sampling_entry(team.policy.sampling)
     if "max_share" in policy:
         policy["max_share"] = {names[index]: share for index, share in policy["max_share"]}
     engine = _changed(team.engine) | dict(team.engine.settings)

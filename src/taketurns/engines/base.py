@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from taketurns.checkpoints.control_tokens import RenderedPrompt
 from taketurns.errors import EngineError, PromptError
-from taketurns.types import Completion, Sampling, Token
+from taketurns.types import Completion, Sampling, SamplingOptions, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +38,13 @@ Capability = Literal[
     "entropy",
     "format",
     "format_start",
+    "prompt_logprobs",
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
 any. "format" keeps to `Sampling.constraint` at every token; "format_start" only where the patch is
 the whole answer, or the format is a choice."""
+ALL_OPTIONS: frozenset[str] = frozenset(option.name for option in fields(SamplingOptions))
+"""The names of all sampling options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class ModelInfo:
 
     `context` is the most tokens a prompt and its continuation may have together; `codec` is the
     model's tokenizer; `end_token_ids` end an answer, `suppressed_token_ids` are not written.
-    The model can read the ids below `vocabulary` (None: unknown).
+    The model can read the ids below `vocabulary` (None: unknown). `options` names the
+    `SamplingOptions` that the engine follows with this model: others are refused for it.
     """
 
     name: str
@@ -60,6 +64,7 @@ class ModelInfo:
     capabilities: frozenset[Capability]
     suppressed_token_ids: frozenset[int] = frozenset()
     vocabulary: int | None = None
+    options: frozenset[str] = frozenset()
 
     def prompt_ids(self, prompt: Prompt, more: int) -> Sequence[int]:
         """The token ids of a prompt that `more` tokens are to follow. Raises PromptError for an
@@ -144,6 +149,17 @@ class DeepSession(Session, Protocol):
 
 
 @runtime_checkable
+class PromptScoringSession(Session, Protocol):
+    """What an engine gives beside that can say how probable a prompt's own tokens are: check
+    `ModelInfo.capabilities`."""
+
+    async def prompt_logprobs(self, model: str, prompt: Prompt, top: int) -> tuple[Token, ...]:
+        """The prompt's tokens, each with its log-probability after those before it and the `top`
+        most probable ones in its place; the first has neither."""
+        ...
+
+
+@runtime_checkable
 class TogetherSession(Session, Protocol):
     """What an engine gives beside that can combine several models' distributions at every token:
     check `ModelInfo.capabilities` of each."""
@@ -157,8 +173,9 @@ class TogetherSession(Session, Protocol):
     ) -> Completion:
         """Continue one text after each model's own prompt.
 
-        Temperature and top-p apply to what `combine` makes of the models' distributions. Raises
-        ConfigError for models whose ordinary tokens have different ids, EngineError when one fails.
+        Temperature, top-p and the sampling options apply to what `combine` makes of the models'
+        distributions. Raises ConfigError for models whose ordinary tokens have different ids and
+        for a repetition penalty, EngineError when one fails.
         """
         ...
 

@@ -20,7 +20,7 @@ from math import inf, isfinite, log
 from typing import TYPE_CHECKING, Literal
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
-from taketurns.engines.base import Capability, ModelInfo, OnToken, Prompt
+from taketurns.engines.base import ALL_OPTIONS, Capability, ModelInfo, OnToken, Prompt
 from taketurns.errors import ConfigError, NotANumberError
 from taketurns.types import Completion, Sampling, StoppingCriterion, Token
 
@@ -59,7 +59,9 @@ class ScriptedEngine:
     written after it. A model without entropies has entropy 0; one without states has no capability
     "hidden". `failures` maps the number of a call, from 0, to the error that it raises. `delay` is
     in seconds per token. `calls` lists all requests. NaN and infinity fail a call, as in any
-    engine; so does `nan` in place of a reply's token."""
+    engine; so does `nan` in place of a reply's token. A reply is certain, so the only sampling
+    options with an effect are those about end tokens: an end token that may not be written yet is
+    left out."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class ScriptedEngine:
             end_token_ids=frozenset({codec.tokenizer.eos_token_id}),
             capabilities=_DEEP if model in self._states else _PLAIN,
             suppressed_token_ids=self._suppressed,
+            options=ALL_OPTIONS,
         )
 
     async def load(self, model: str) -> None:
@@ -143,9 +146,12 @@ class ScriptedSession:
         self.engine._record(ScriptedCall("generate", model, prompt, text, self.seed, sampling))
         codec = scripted_codec()
         reply = self._reply(model, text, sampling)
-        stream, stops = codec.stream(ids), StopFilter(sampling.stop, sampling.written)
+        options = sampling.options
+        stream = codec.stream(ids, special=not options.skip_special_tokens)
+        stops = StopFilter(sampling.stop, sampling.written)
         written: list[int] = []
         criterion, cut = sampling.stopping, False
+        end: Token | None = None
         for token in codec.encode(reply) if isinstance(reply, str) else reply:
             if len(written) == sampling.max_tokens or stops.stopped or cut:
                 break
@@ -156,11 +162,16 @@ class ScriptedSession:
                 break
             if isinstance(token, float):
                 raise NotANumberError(f"{model} gave {token} as the next token")
-            if token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids:
+            own = token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids
+            early = len(written) < options.min_tokens
+            if own or token in options.stop_token_ids:
+                if early or (own and options.ignore_eos):
+                    continue
+                end = _certain(token, sampling.logprobs)
                 break
             await asyncio.sleep(self.engine._delay)
             written.append(token)
-            stops.push(stream.push(token))
+            stops.push(stream.push(token), looking=len(written) > options.min_tokens)
             if on_token is not None:
                 on_token(_certain(token, sampling.logprobs))
             cut = criterion is not None and criterion.on_token(Token(token)) and not stops.stopped
@@ -176,6 +187,7 @@ class ScriptedSession:
             logprobs=None if sampling.logprobs is None else (0.0,) * len(written),
             prompt_tokens=len(ids),
             scores=self._scores(model, whole_text, sampling.choices, whole or cut),
+            end=end,
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:

@@ -103,6 +103,9 @@ class SessionWrapper(ABC):
     async def hidden(self, model: str, prompt: Prompt, layers: Sequence[int]) -> Any:
         return await self._look("hidden", model, prompt, layers)
 
+    async def prompt_logprobs(self, model: str, prompt: Prompt, top: int) -> Any:
+        return await self._look("prompt_logprobs", model, prompt, top)
+
     async def next_logprobs(self, model: str, prompt: Prompt) -> Any:
         return await self._look("next_logprobs", model, prompt)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from taketurns.checkpoints.control_tokens import RenderedPrompt
-from taketurns.checkpoints.prompts import encode_speaker, render_speaker
+from taketurns.checkpoints.prompts import AS_USUAL, Rendering, encode_speaker, render_speaker
 from taketurns.checkpoints.text import SharedVocabulary, TextStream
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import LengthError
@@ -33,17 +33,30 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """How a query becomes a prompt: chat templates by `rendering`, or `token_ids` as they are, of
+    which the query has the text. They are of the one candidate there is."""
+
+    rendering: Rendering = AS_USUAL
+    token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRuntime:
     """A candidate with the facts about its model."""
 
     candidate: Candidate
     info: ModelInfo
 
-    def prompt(self, query: Query) -> EncodedPrompt:
+    def prompt(self, query: Query, how: PromptOptions | None = None) -> EncodedPrompt:
         """The prompt for a query. Raises LengthError if it is too long."""
-        text = render_speaker(self.candidate.spec, self.info.codec, query)
-        self._check_beginning(text.text, query)
-        ids = self.encode(text)
+        how = how or PromptOptions()
+        if how.token_ids is not None:
+            text, ids = RenderedPrompt(query.text or ""), list(how.token_ids)
+        else:
+            text = render_speaker(self.candidate.spec, self.info.codec, query, how.rendering)
+            self._check_beginning(text.text, query)
+            ids = self.encode(text)
         if len(ids) + 1 > self.info.context:
             raise self._too_long(f"{len(ids)}", query)
         return EncodedPrompt(text, tuple(ids))
@@ -75,6 +88,7 @@ class Handover(ABC):
     """The answer so far, in the form that each speaker reads. `exact`: as token ids."""
 
     exact: bool
+    special = False  # control tokens that are written are part of the answer
 
     def __init__(
         self, readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]
@@ -113,6 +127,15 @@ class Handover(ABC):
     def resume(self, patches: Sequence[Patch]) -> None:
         """Add patches that this team wrote before."""
 
+    def answer_start(self, ids: Sequence[int]) -> int:
+        """Where the answer begins in `ids` that the speaker continues: after its prompt, as far as
+        it reads that as it would alone."""
+        prompt = self._prompts[self._speaker].ids
+        if tuple(ids[: len(prompt)]) == prompt:
+            return len(prompt)
+        pairs = zip(ids, prompt, strict=False)
+        return next(at for at, (one, other) in enumerate(pairs) if one != other)
+
     @property
     @abstractmethod
     def written(self) -> bytes:
@@ -134,12 +157,18 @@ class Handover(ABC):
         return twin
 
 
-def handover(readers: Sequence[CandidateRuntime], prompts: Sequence[EncodedPrompt]) -> Handover:
-    """By ids if they mean the same to all readers and their engine gives them, else by text."""
+def handover(
+    readers: Sequence[CandidateRuntime],
+    prompts: Sequence[EncodedPrompt],
+    *,
+    special: bool = False,
+) -> Handover:
+    """By ids if they mean the same to all readers and their engine gives them, else by text.
+    `special` makes written control tokens part of the answer, if there is one reader."""
     vocabulary = SharedVocabulary.of(reader.info.codec for reader in readers)
     by_ids = all("token_ids" in reader.info.capabilities for reader in readers)
     if vocabulary is not None and by_ids:
-        return IdHandover(vocabulary, readers, prompts)
+        return IdHandover(vocabulary, readers, prompts, special=special)
     return TextHandover(readers, prompts)
 
 
@@ -153,8 +182,11 @@ class IdHandover(Handover):
         vocabulary: SharedVocabulary,
         readers: Sequence[CandidateRuntime],
         prompts: Sequence[EncodedPrompt],
+        *,
+        special: bool = False,
     ) -> None:
         super().__init__(readers, prompts)
+        self.special = special
         self._vocabulary = vocabulary
         self._ids: list[int] = []
 
@@ -172,13 +204,22 @@ class IdHandover(Handover):
     def begin(self, speaker: int) -> None:
         self._speaker = speaker
         if self._stream is None:
-            self._stream = self._readers[speaker].info.codec.stream(self.prompt(speaker))
+            codec = self._readers[speaker].info.codec
+            self._stream = codec.stream(self.prompt(speaker), special=self.special)
 
     def take(self, token_ids: Sequence[int]) -> str:
         assert self._stream is not None, "begin() before take()"
-        ordinary = self._vocabulary.ordinary(token_ids)
-        self._ids += ordinary
-        return self._stream.push(*ordinary)
+        ids = self._kept(token_ids)
+        self._ids += ids
+        return self._stream.push(*ids)
+
+    def _kept(self, token_ids: Sequence[int]) -> list[int]:
+        """Those that are part of the answer."""
+        if not self.special:
+            return self._vocabulary.ordinary(token_ids)
+        (codec,) = (reader.info.codec for reader in self._readers)
+        known = self._vocabulary.ordinary_ids
+        return [token for token in token_ids if token in known or codec.is_control(token)]
 
     def take_text(self, text: str) -> None:
         raise AssertionError("ids are handed over, and an engine gave text without them")
@@ -193,7 +234,7 @@ class IdHandover(Handover):
         for patch in patches:
             if patch.text and not patch.token_ids:  # forced where text was handed over
                 self._ids += self._readers[0].info.codec.encode_after(patch.text)
-            self._ids += self._vocabulary.ordinary(patch.token_ids)
+            self._ids += self._kept(patch.token_ids)
 
     def copy(self) -> Self:
         twin = super().copy()

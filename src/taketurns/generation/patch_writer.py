@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Session
 from taketurns.errors import EngineError
+from taketurns.generation.sampling_options import PLAIN, patch_options
 from taketurns.generation.state import GenerationState
 from taketurns.types import (
     HANDED_OVER,
@@ -69,6 +70,8 @@ class PatchWriter:
     async def _generate(
         self, tokens: int, policy: Policy, criterion: StoppingCriterion | None = None
     ) -> Finish:
+        prompt = self.state.continued()
+        options = patch_options(policy.sampling, self.state.tokens)
         sampling = Sampling(
             max_tokens=tokens,
             temperature=policy.temperature,
@@ -80,8 +83,10 @@ class PatchWriter:
             choices=self.choices,
             stopping=criterion,
             constraint=self._constraint,
+            options=options,
+            answer_start=None if options is PLAIN else self.state.answer_start(prompt),
         )
-        before, prompt = len(self.token_ids), self.state.continued()
+        before = len(self.token_ids)
         on_token = self._take if self.emit is not None else None
         self._streamed_text = ""
         try:
@@ -95,7 +100,7 @@ class PatchWriter:
         else:
             self._take_text(completion.text[len(self._streamed_text) :])
             self._retokenize(completion.text)
-        self.state.scores = completion.scores
+        self.state.scores, self.state.end_token = completion.scores, completion.end
         if completion.scores is not None:
             # If a token is not handed over (a control token), the scores belong to another text
             # than the answer.

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 from taketurns.checkpoints.text import StopFilter, TextStream
 from taketurns.generation.formats.state import FormatState
-from taketurns.generation.handover import CandidateRuntime, handover
-from taketurns.types import Patch, Query, TokenConstraint, Trace
+from taketurns.generation.handover import CandidateRuntime, PromptOptions, handover
+from taketurns.types import Patch, Query, SamplingOptions, Token, TokenConstraint, Trace
 
 
 class GenerationState:
     """The patches so far and their hand-over to the next speaker: as token ids if `exact`, else as
-    exact text (`handover`). `format_state` is the answer's place in its format, if it has one."""
+    exact text (`handover`). `format_state` is the answer's place in its format, if it has one.
+    `prompts` says how the query becomes prompts; `options` are the policy's sampling options, some
+    of which concern the text."""
 
     def __init__(
         self,
@@ -22,16 +24,23 @@ class GenerationState:
         readers: Sequence[CandidateRuntime],
         stops: Sequence[str],
         format_state: FormatState | None = None,
+        *,
+        prompts: PromptOptions | None = None,
+        options: SamplingOptions | None = None,
     ) -> None:
         self.query = query
+        options = options or SamplingOptions()
         self.patches: list[Patch] = []
         self.tokens = 0
         self.scores: tuple[float, ...] | None = None  # `Completion.scores` after the last token
+        self.end_token: Token | None = None  # `Completion.end`, of the last that was written
         self._readers = tuple(readers)
-        prompts = [reader.prompt(query) for reader in readers]
-        self._longest_prompt = max(len(prompt.ids) for prompt in prompts)
-        self._written = handover(self._readers, prompts)
+        encoded = [reader.prompt(query, prompts) for reader in readers]
+        self._longest_prompt = max(len(prompt.ids) for prompt in encoded)
+        special = not options.skip_special_tokens
+        self._written = handover(self._readers, encoded, special=special)
         self._stops = StopFilter(stops)
+        self._min_tokens = options.min_tokens
         self._format = format_state
 
     @property
@@ -84,6 +93,10 @@ class GenerationState:
         """The token ids that the speaker continues within its current patch."""
         return self._written.continued()
 
+    def answer_start(self, ids: Sequence[int]) -> int:
+        """Where the answer begins in `ids`, which the speaker of the patch continues."""
+        return self._written.answer_start(ids)
+
     def room(self, speaker: int) -> int:
         """The number of tokens that still fit the speaker's context."""
         return self._readers[speaker].info.context - len(self.prompt(speaker))
@@ -110,8 +123,18 @@ class GenerationState:
 
     def read(self, token_ids: Sequence[int]) -> str:
         """Add tokens that the speaker wrote. Returns the text that may be shown now."""
+        if self.tokens < self._min_tokens:  # where stop strings end nothing yet
+            unstopped, token_ids = self._split(token_ids)
+            self.tokens += len(unstopped)
+            shown = self._stops.push(self._written.take(unstopped), looking=False)
+            return shown + (self.read(token_ids) if token_ids else "")
         self.tokens += len(token_ids)
         return self._stops.push(self._written.take(token_ids))
+
+    def _split(self, token_ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Tokens of the answer before it has as many as it must have, and those after."""
+        left = self._min_tokens - self.tokens
+        return token_ids[:left], token_ids[left:]
 
     def read_text(self, text: str) -> str:
         """Add text that the speaker wrote, if its tokens are unknown. Returns the text that may be

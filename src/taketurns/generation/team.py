@@ -22,9 +22,10 @@ from taketurns.errors import ConfigError, EngineError
 from taketurns.generation import stopping
 from taketurns.generation.formats.state import format_state
 from taketurns.generation.guards import GuardCheck, GuardJudge, guard_check
-from taketurns.generation.handover import CandidateRuntime
+from taketurns.generation.handover import CandidateRuntime, PromptOptions
 from taketurns.generation.loop import GenerationLoop
 from taketurns.generation.patch_writer import Emit
+from taketurns.generation.sampling_options import check_options
 from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import Decide, Switcher, make_ready, start
 from taketurns.switchers.factory import make_switcher
@@ -195,16 +196,25 @@ class Team:
         await self._prepared()
         return await asyncio.to_thread(self.blank, query, policy)
 
-    def blank(self, query: Query, policy: Policy | None = None) -> GenerationState:
-        """`draft` for a team that is prepared. It encodes the whole query, which blocks an event
-        loop, so a coroutine must call it in a thread."""
+    def blank(
+        self,
+        query: Query,
+        policy: Policy | None = None,
+        prompts: PromptOptions | None = None,
+    ) -> GenerationState:
+        """`draft` of a team that is prepared; `prompts` says how the query becomes prompts. It
+        reads all of the query, so where others wait, as in an event loop, it belongs in a
+        thread."""
         assert self._readers is not None, "prepare() before blank()"
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
         models = [reader.info for reader in self._readers]
+        check_options(policy.sampling, models)
         place = format_state(query.format or policy.format, policy, models)
         # This refuses a query that is too long.
-        state = GenerationState(query, self._readers, policy.stop, place)
+        state = GenerationState(
+            query, self._readers, policy.stop, place, prompts=prompts, options=policy.sampling
+        )
         if policy.patch is not None:
             decide = start(self._switcher, query, policy)
             stopping.check(policy.patch, decide, models)

@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 from taketurns import __version__
 from taketurns.checkpoints.weight_files import weight_files
+from taketurns.config.sampling import sampling_entry
 from taketurns.config.team_config import EngineKind, SwitcherKind, TeamConfig
 from taketurns.runs.manifest import Manifest, digest, now
 from taketurns.switchers import candidate_order, head
@@ -128,9 +129,9 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
     """The policy, and the content of the guard's judge. Unused rules are left out, so that outputs
     of versions without these rules can be continued."""
     policy = _plain(asdict(team.policy))
-    record = {
-        k: v for k, v in policy.items() if v or k not in ("guard", "max_share", "patch", "format")
-    }
+    policy["sampling"] = _plain(sampling_entry(team.policy.sampling))
+    newer = ("guard", "max_share", "patch", "format", "sampling")
+    record = {k: v for k, v in policy.items() if v or k not in newer}
     if team.judge is not None:
         record["judge"] = _content(team.judge.spec, prints[team.judge.name])
     return record

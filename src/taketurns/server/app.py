@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
+from taketurns.server.body_decoding import BodyDecoding
 from taketurns.server.errors import ApiError, as_api_error
 from taketurns.server.middleware import (
     AccessLog,
@@ -22,6 +23,7 @@ from taketurns.server.middleware import (
     BodyLimit,
     FramingCheck,
     HostCheck,
+    PlainRequests,
     is_loopback,
 )
 from taketurns.server.responses import ChatStyle, TextStyle
@@ -49,6 +51,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         404: "There is no such model",
         408: "The request did not arrive in time",
         413: "The request is too large",
+        415: "The body is compressed in a way that is not known here",
         429: "Too many requests are waiting; Retry-After says when to try again",
         500: "A model failed; the body has the text written so far",
         503: "Loading, shutting down, or the answer did not start in time",
@@ -93,6 +96,7 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
         """Continue a text."""
         return await serving.respond(body, request, TextStyle())
 
+    @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The team, then each of its candidates."""
@@ -181,18 +185,20 @@ def _add_middleware(app: FastAPI, serving: Serving) -> None:
     open_paths = {"/", "/health", "/health/ready", "/version"}
     if config.open_metrics:
         open_paths.add("/metrics")
+    app.add_middleware(BodyDecoding, limit=config.max_body)
     app.add_middleware(BodyLimit, limit=config.max_body, seconds=config.stall)
     app.add_middleware(ApiKeyCheck, keys=config.api_keys, open_paths=frozenset(open_paths))
     if config.cors:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],  # clients in browsers send extra headers
             expose_headers=["retry-after", "x-request-id", "x-should-retry"],
         )
     if not config.api_keys and is_loopback(config.host):
         app.add_middleware(HostCheck, allowed=config.allowed_hosts)
     app.add_middleware(FramingCheck)
+    app.add_middleware(PlainRequests)
     refused = serving.metrics.refused
     app.add_middleware(AccessLog, count_error=lambda code: refused.labels(code).inc())

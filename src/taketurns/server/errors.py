@@ -70,6 +70,12 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param, code=code)
 
 
+def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
+    """The body has more than `limit` bytes, `how` they were counted: 413."""
+    message = f"a request may have at most {limit} bytes{' ' if how else ''}{how}"
+    return ApiError(413, message, code="request_too_large", **options)
+
+
 def queue_full(seconds: int) -> ApiError:
     """Too many answers are waiting: 429."""
     message = f"too many requests are waiting; try again in {seconds} s"
@@ -107,7 +113,7 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, PromptError):  # without the query's id, which is internal
         code = "context_length_exceeded" if isinstance(error, LengthError) else None
-        return bad_request(error.what, code=code)
+        return bad_request(error.what, error.setting, code)
     if isinstance(error, UsageError):
         return bad_request(str(error))
     if isinstance(error, CapacityError):

@@ -16,6 +16,7 @@ from time import perf_counter
 from taketurns.errors import TakeTurnsError
 from taketurns.server.admission import AdmissionGate, Ticket
 from taketurns.server.config import ServeConfig
+from taketurns.server.echo import Echo, EndToken, echo_of
 from taketurns.server.errors import ApiError, as_api_error, shutting_down, timed_out
 from taketurns.server.jobs import CompletionJob
 from taketurns.server.logs import LOG
@@ -39,8 +40,9 @@ class JobFailed:
     error: ApiError
 
 
-Event = JobStarted | Delta | Patch | Trace | JobFailed
-"""A job starts, writes deltas and patches, and ends with its trace or fails."""
+Event = JobStarted | Echo | Delta | Patch | EndToken | Trace | JobFailed
+"""A job starts, may echo its prompt, writes deltas and patches, and ends with its trace or fails.
+Where the prompt has log-probabilities, the end token of the answer comes too."""
 
 
 class JobGroup:
@@ -105,7 +107,13 @@ class JobGroup:
                     ticket.begin()
                     began = True
                     emit(JobStarted(perf_counter() - entered))
-                    await answer.write()
+                    if job.echo is not None:
+                        emit(await echo_of(job, answer.session))
+                    if job.writes:
+                        await answer.write()
+            end = job.draft.end_token
+            if end is not None and job.echoes_logprobs and not job.draft.stopped:
+                emit(EndToken(end))
             emit(job.draft.trace(job.seed))
         except TakeTurnsError as error:
             emit(JobFailed(as_api_error(error)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from taketurns.checkpoints.text import TextCodec
 from taketurns.config.policy import Guard, Policy
+from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.generation.state import GenerationState
 from taketurns.generation.team import Team
@@ -17,6 +18,12 @@ from taketurns.server.answer_formats import requested_format
 from taketurns.server.config import ServeConfig
 from taketurns.server.errors import bad_request
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
+from taketurns.server.sampling import (
+    check_models,
+    prompt_options,
+    prompt_text,
+    sampling_options,
+)
 from taketurns.server.schemas import (
     ChatMessage,
     ChatRequest,
@@ -39,6 +46,9 @@ class CompletionJob:
     `prompts` are the token ids that each candidate continues, `codecs` their tokenizers. Only one
     of the choices of a prompt has `counts_prompt`, so that usage counts the prompt once. `length`
     is the session's limit in tokens, for `Engine.session`.
+    `echo` is the text that goes before the answer, None for nothing, and `echoes_logprobs` says
+    that the log-probabilities of its tokens do; without `writes` nothing follows it. Tokens that
+    have log-probabilities are named by their text, or without `names_tokens` by their ids.
     """
 
     index: int
@@ -51,6 +61,10 @@ class CompletionJob:
     codecs: tuple[TextCodec, ...]
     counts_prompt: bool
     length: int
+    echo: str | None = None
+    echoes_logprobs: bool = False
+    writes: bool = True
+    names_tokens: bool = True
 
     @property
     def speakers(self) -> list[str]:
@@ -83,23 +97,27 @@ async def make_jobs(
         policy = replace(policy, format=answer_format)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
+    check_models(policy.sampling, infos)
+    _check_echo(request, served, infos)
     codecs = tuple(info.codec for info in infos)
     await team.prepare()
 
     def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
         """The choices of one prompt, which is encoded once; their indices give different draws."""
-        query = _query(str(first), prompt, codecs)
+        query = _query(str(first), prompt, infos)
         try:
-            draft = team.blank(query, policy)
+            draft = team.blank(query, policy, prompt_options(request, prompt, infos))
         except ConfigError as error:
             raise bad_request(f"{field}: {error}" if field else str(error), field) from error
-        if request.return_token_ids and not draft.exact:
-            raise bad_request(
-                f"{served.name!r} has no common token ids, because its candidates' tokenizers "
-                "differ or its servers report no ids: leave out return_token_ids, or use one "
-                "candidate as the model",
-                "return_token_ids",
-            )
+        for name in ("return_token_ids", "return_tokens_as_token_ids"):
+            if getattr(request, name) and not draft.exact:
+                raise bad_request(
+                    f"{served.name!r} has no common token ids, because "
+                    f"its candidates' tokenizers "
+                    "differ or its servers report no ids: leave out {name}, or use one "
+                    "candidate as the model",
+                    name,
+                )
         limit = limits.max_prompt_tokens
         if limit is not None and draft.longest_prompt > limit:
             raise bad_request(
@@ -118,6 +136,10 @@ async def make_jobs(
             codecs=codecs,
             counts_prompt=True,
             length=team.longest(draft, policy),
+            echo=_echo(request, query),
+            echoes_logprobs=_echoes_logprobs(request),
+            writes=request.wanted_tokens != 0,
+            names_tokens=not request.return_tokens_as_token_ids,
         )
         others = range(first + 1, first + count)
         return [
@@ -156,18 +178,53 @@ def candidate_index(name: str | int, served: RegisteredModel, param: str) -> int
     raise bad_request(f"there is no candidate {name!r}; the candidates are {known}", param)
 
 
-def _query(identifier: str, prompt: Any, codecs: Sequence[TextCodec]) -> Query:
+def _query(identifier: str, prompt: Any, infos: Sequence[ModelInfo]) -> Query:
     if isinstance(prompt, str):
         return Query(identifier, text=prompt)
     if isinstance(prompt[0], ChatMessage):
         return conversation_query(identifier, prompt)
-    text = codecs[0].decode(prompt)
-    if any(codec.encode(text, special=True) != prompt for codec in codecs):
+    return Query(identifier, text=prompt_text(prompt, infos))
+
+
+def _check_echo(request: AnyRequest, served: RegisteredModel, infos: Sequence[ModelInfo]) -> None:
+    """Raise ApiError where the prompt cannot go before the answer as the request asks."""
+    if request.wanted_tokens == 0 and not request.echo:
         raise bad_request(
-            "these token ids differ from the models' own encoding of their text: send the text",
-            "prompt",
+            "max_tokens is 0, and then there is no answer: raise it, or send echo: true to have "
+            "the prompt alone",
+            "max_tokens",
         )
-    return Query(identifier, text=text)
+    if not _echoes_logprobs(request):
+        return
+    if len(infos) > 1:
+        raise bad_request(
+            f"echo with logprobs is not supported for the team {served.name!r}, whose candidates "
+            f"each give the prompt another probability: name one of {', '.join(served.speakers)} "
+            "as the model, or leave logprobs out",
+            "echo",
+        )
+    if "prompt_logprobs" not in infos[0].capabilities:
+        raise bad_request(
+            f"echo with logprobs is not supported here: what runs {infos[0].name} does not say how "
+            "probable a prompt is; leave logprobs or echo out",
+            "echo",
+        )
+
+
+def _echoes_logprobs(request: AnyRequest) -> bool:
+    completes = isinstance(request, CompletionRequest)
+    return completes and bool(request.echo) and request.logprobs is not None
+
+
+def _echo(request: AnyRequest, query: Query) -> str | None:
+    """What of the query goes before the answer: as in vLLM the prompt, or of a conversation a last
+    message of the assistant."""
+    if not request.echo:
+        return None
+    if isinstance(request, CompletionRequest):
+        return query.text or ""
+    last = query.conversation[-1]
+    return last.content if last.role == "assistant" else None
 
 
 def _with_switcher(team: Team, served: RegisteredModel, options: TurnOptions | None) -> Team:
@@ -184,15 +241,19 @@ def _policy(request: AnyRequest, served: RegisteredModel, limits: ServeConfig) -
     """The team's policy with the changes of the request."""
     policy = served.chat.policy
     if request.wanted_tokens is not None and request.wanted_tokens > limits.max_tokens:
+        field = request.wanted_tokens_field
         raise bad_request(
-            f"max_tokens is {request.wanted_tokens}, but this server writes up to "
-            f"{limits.max_tokens}",
-            "max_tokens",
+            f"{field} is {request.wanted_tokens}, but this server writes up to {limits.max_tokens}",
+            field,
         )
     if isinstance(request, ChatRequest) and request.top_logprobs and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs: true", "top_logprobs")
+    max_tokens = request.wanted_tokens
+    if max_tokens is None:
+        max_tokens = min(policy.max_tokens, limits.max_tokens)
     settings: dict[str, Any] = {
-        "max_tokens": request.wanted_tokens or min(policy.max_tokens, limits.max_tokens),
+        "max_tokens": max(1, max_tokens),
+        "sampling": sampling_options(request, policy, max_tokens),
         "temperature": request.temperature,
         "speaker_top_p": request.top_p,
         "stop": request.stops or None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,8 +23,9 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taketurns.server.errors import ApiError, as_api_error
+from taketurns.server.errors import ApiError, as_api_error, too_large
 from taketurns.server.logs import LOG
+from taketurns.server.schemas import REQUEST_ID
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -39,7 +41,8 @@ HEADERS = {
 
 
 class AccessLog:
-    """Gives every request an id and every response its headers, and logs one line per request.
+    """Gives every request an id, the client's own where it sends one as `x-request-id`, and every
+    response its headers, and logs one line per request.
 
     An exception that was not caught becomes a response too. `count_error` is called with the code,
     or else the status, of every error response. Endpoints put facts into `scope["taketurns"]`; its
@@ -55,8 +58,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         started, status = perf_counter(), _DISCONNECTED
-        identifier = uuid4().hex
-        fields: dict[str, Any] = {"id": identifier}
+        fields: dict[str, Any] = {"id": client_request_id(Headers(scope=scope)) or uuid4().hex}
         scope["taketurns"] = fields
 
         async def send_with_headers(message: Message) -> None:
@@ -64,7 +66,7 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = identifier
+                headers["x-request-id"] = fields["id"]
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 if status >= 400 and status != _DISCONNECTED:
@@ -74,7 +76,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as bug:
-            LOG.error("unexpected error", exc_info=bug, extra={"fields": {"id": identifier}})
+            LOG.error("unexpected error", exc_info=bug, extra={"fields": {"id": fields["id"]}})
             error = as_api_error(bug)
             fields["error"] = error.code
             if status == _DISCONNECTED:  # otherwise the server closes the incomplete response
@@ -85,6 +87,43 @@ class AccessLog:
             seconds = round(perf_counter() - started, 4)
             level = ERROR if "reason" in fields else INFO
             LOG.log(level, "request", extra={"fields": {**request, "seconds": seconds, **fields}})
+
+
+class PlainRequests:
+    """Turns two ways of asking into the plain one. A HEAD request is answered as GET, and the
+    socket's side leaves the body out. A request line with a whole URL, as proxies are sent it, is
+    read as its path, and its host is the one that counts (RFC 9112, section 3.2.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
+            if scope["path"].partition("://")[0].lower() in ("http", "https"):
+                scope = _by_path(scope)
+        await self._app(scope, receive, send)
+
+
+def _by_path(scope: Scope) -> Scope:
+    """The scope of a request for a whole URL, as if it had been for its path."""
+    host, slash, path = scope["path"].partition("://")[2].partition("/")
+    plain: dict[str, Any] = {**scope, "headers": list(scope["headers"]), "path": slash + path}
+    plain["path"] = plain["path"] or "/"
+    raw = scope.get("raw_path")
+    if raw is not None:
+        _, slash, path = raw.partition(b"://")[2].partition(b"/")
+        plain["raw_path"] = slash + path or b"/"
+    MutableHeaders(scope=plain)["host"] = host
+    return plain
+
+
+def client_request_id(headers: Headers) -> str | None:
+    """The id that a client gave its request, None where it gave none that a header and a line of
+    the log can hold."""
+    given = headers.get("x-request-id", "")
+    return given if re.fullmatch(REQUEST_ID, given) else None
 
 
 class RequestCheck(ABC):
@@ -190,7 +229,7 @@ class BodyLimit(RequestCheck):
     def check(self, path: str, headers: Headers) -> ApiError | None:
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limit:
-            return self._too_large(headers={"connection": "close"})
+            return too_large(self._limit, headers={"connection": "close"})
         return None
 
     async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,7 +247,7 @@ class BodyLimit(RequestCheck):
                 raise self._too_late() from None
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise self._too_large(retry=False)
+                raise too_large(self._limit, retry=False)
             complete = not message.get("more_body", False)
             return message
 
@@ -221,10 +260,6 @@ class BodyLimit(RequestCheck):
             code="request_timeout",
             headers={"connection": "close"},
         )
-
-    def _too_large(self, **options: Any) -> ApiError:
-        message = f"a request may have at most {self._limit} bytes"
-        return ApiError(413, message, code="request_too_large", **options)
 
 
 def host_name(host: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from taketurns.config.answer_format import format_to_json
 from taketurns.config.policy import Policy
+from taketurns.config.sampling import sampling_entry
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.generation.team import Team
@@ -112,6 +113,7 @@ def policy_to_json(policy: Policy, speakers: Sequence[str]) -> dict[str, Any]:
         "max_tokens": policy.max_tokens,
         "temperature": policy.temperature,
         "speaker_top_p": policy.speaker_top_p,
+        "sampling": sampling_entry(policy.sampling),
         "max_share": {speakers[index]: share for index, share in policy.max_share},
         "guard": None if policy.guard is None else {"to": speakers[policy.guard.to]},
         "format": None if policy.format is None else format_to_json(policy.format),

@@ -1,7 +1,8 @@
 """Answers as OpenAI's objects, whole or in chunks, with who wrote what.
 
 Every choice has a `taketurns` object. Whole: `seed`, `exact` and the `patches`. In a stream: the
-`speaker` of each piece, every `patch` when it is complete, `seed` and `exact` with the last chunk.
+`speaker` of each piece, every `patch` when it is complete, `seed` and `exact` with the last chunk,
+which has what a whole answer has beside its choice, too.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time
 from typing import Any
 
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
+from taketurns.server.echo import Echo, EndToken
 from taketurns.server.jobs import AnyRequest, CompletionJob
 from taketurns.types import Delta, Patch, Token, Trace
 
 JsonObject = dict[str, Any]
+AnswerEvent = Echo | Delta | Patch | EndToken | Trace
 
 _PART_DEPTH = 5  # response, choices, choice, log-probabilities, their tokens
 _MIN_LOGPROB = -9999.0  # JSON has no minus infinity
@@ -33,13 +36,26 @@ _FINISH_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A sampled token as text, with the `top` alternatives; `offset` is where in the answer the
-    text that it came with begins, in characters."""
+    """A token as text, with the `top` alternatives (None for the first of a prompt, which has
+    none); `offset` is where in the choice the text that it came with begins, in characters."""
 
     text: str
     logprob: float | None
     offset: int
-    top: tuple[tuple[str, float], ...]
+    top: tuple[tuple[str, float], ...] | None
+
+    @property
+    def by_text(self) -> dict[str, float] | None:
+        """The alternatives and the token itself, as completions have them. Of several with the
+        same text the most probable counts."""
+        if self.top is None:
+            return None
+        named: dict[str, float] = {}
+        for text, logprob in self.top:
+            named.setdefault(text, logprob)
+        if self.logprob is not None:
+            named.setdefault(self.text, self.logprob)
+        return named
 
 
 class ResponseStyle(ABC):
@@ -88,7 +104,7 @@ class ChatStyle(ResponseStyle):
             "content": [
                 {
                     **_chat_token(token.text, token.logprob),
-                    "top_logprobs": [_chat_token(text, logprob) for text, logprob in token.top],
+                    "top_logprobs": [_chat_token(*alternative) for alternative in token.top or ()],
                 }
                 for token in tokens
             ],
@@ -115,7 +131,7 @@ class TextStyle(ResponseStyle):
         return {
             "tokens": [token.text for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [dict(token.top) for token in tokens],
+            "top_logprobs": [token.by_text for token in tokens],
             "text_offset": [token.offset for token in tokens],
         }
 
@@ -133,17 +149,24 @@ class ChoiceBuilder:
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
         self._patch_starts = 0
+        self.tokens_so_far = 0
         self._trace: Trace | None = None
 
     def opening(self) -> JsonObject:
         """The choice in the first chunk."""
         return self._choice(self._style.opening())
 
-    def add(self, event: Delta | Patch | Trace) -> JsonObject:
+    def add(self, event: AnswerEvent) -> JsonObject:
         """Take an event in; returns the choice in its chunk."""
         if isinstance(event, Trace):
             self._trace = event
             return self._choice(self._style.piece(""), extension=_about(event), trace=event)
+        if isinstance(event, Echo | EndToken):
+            logprobs = self._unwritten(event)
+            self._logprobs += logprobs
+            text = event.text if isinstance(event, Echo) else ""
+            self._text += text
+            return self._choice(self._style.piece(text), logprobs)
         if self.first_speaker is None:
             self.first_speaker = event.speaker
         return self._add_delta(event) if isinstance(event, Delta) else self._add_patch(event)
@@ -154,6 +177,7 @@ class ChoiceBuilder:
         self._text += delta.text
         self._logprobs += logprobs
         self._token_ids += ids
+        self.tokens_so_far += len(delta.tokens)
         name = None if delta.speaker is None else self.job.speakers[delta.speaker]
         extension = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
         return self._choice(self._style.piece(delta.text), logprobs, ids, extension)
@@ -172,10 +196,19 @@ class ChoiceBuilder:
 
     def whole(self) -> JsonObject:
         """The choice of a whole answer, whose trace has been added."""
-        assert self._trace is not None, "the answer has not ended"
-        extension = {**_about(self._trace), "patches": self._patches}
+        extension = self._extension()
         content = self._style.whole(self._text)
         return self._choice(content, self._logprobs, self._token_ids, extension, self._trace)
+
+    def ending(self) -> JsonObject:
+        """What the last chunk of a stream says beside its choice: what a whole answer would.
+        Proxies drop the fields of a choice there, and the chunks without text that the patches are
+        in."""
+        return {"index": self.job.index, **self._extension()}
+
+    def _extension(self) -> JsonObject:
+        assert self._trace is not None, "the answer has not ended"
+        return {**_about(self._trace), "patches": self._patches}
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -202,7 +235,8 @@ class ChoiceBuilder:
         choice: JsonObject = {"index": self.job.index, **content}
         wanted = self.job.logprobs is not None
         choice["logprobs"] = self._style.logprobs(logprobs) if wanted and logprobs else None
-        choice["finish_reason"] = None if trace is None else _FINISH_REASONS[trace.finish]
+        finish = None if trace is None else _FINISH_REASONS[trace.finish]
+        choice["finish_reason"] = "length" if finish and not self.job.writes else finish
         if self._with_ids:
             choice["token_ids"] = list(ids)
         if extension is not None:
@@ -214,10 +248,29 @@ class ChoiceBuilder:
         offset = len(self._text)
         if self.job.logprobs is None or token.id is None:
             return TokenLogprob("", token.logprob, offset, ())
-        codec = self.job.codecs[speaker]
-        top = tuple((_token_text(codec, other), max(p, _MIN_LOGPROB)) for other, p in token.top)
+        return self._named(speaker, token, offset)
+
+    def _unwritten(self, event: Echo | EndToken) -> list[TokenLogprob]:
+        """The tokens of a prompt that goes before the answer, or the one after it."""
+        if isinstance(event, EndToken):
+            return [self._named(0, event.token, len(self._text))]
+        stream, offset, named = self.job.codecs[0].stream(), 0, []
+        for token in event.tokens:
+            assert token.id is not None, "an engine that scores prompts knows their tokens"
+            named.append(self._named(0, token, offset))
+            offset += len(stream.push(token.id))
+        return [replace(named[0], top=None), *named[1:]] if named else []
+
+    def _named(self, speaker: int, token: Token, offset: int) -> TokenLogprob:
+        assert token.id is not None, "a token without an id has no name"
+        names = tuple((self._name(speaker, i), max(p, _MIN_LOGPROB)) for i, p in token.top)
         logprob = None if token.logprob is None else max(token.logprob, _MIN_LOGPROB)
-        return TokenLogprob(_token_text(codec, token.id), logprob, offset, top)
+        return TokenLogprob(self._name(speaker, token.id), logprob, offset, names)
+
+    def _name(self, speaker: int, token: int) -> str:
+        if not self.job.names_tokens:
+            return f"token_id:{token}"
+        return _token_text(self.job.codecs[speaker], token)
 
 
 class ResponseBuilder:
@@ -233,29 +286,31 @@ class ResponseBuilder:
     ) -> None:
         self._with_ids = bool(request.return_token_ids)
         self._with_usage = request.with_usage
+        self._with_usage_so_far = request.with_usage_so_far
         self._style = style
         self._head = {"id": f"{style.prefix}-{identifier}", "created": int(time()), "model": model}
         self._choices = [ChoiceBuilder(job, style, with_ids=self._with_ids) for job in jobs]
 
     def opening(self) -> bytes:
         """The first chunks of a stream, one a choice."""
-        return b"".join(self._chunk(choice.opening()) for choice in self._choices)
+        return b"".join(self._chunk(choice, choice.opening()) for choice in self._choices)
 
-    def add(self, index: int, event: Delta | Patch | Trace) -> JsonObject:
+    def add(self, index: int, event: AnswerEvent) -> JsonObject:
         """Take an event of choice `index` in; returns the choice in its chunk."""
         return self._choices[index].add(event)
 
-    def event(self, index: int, event: Delta | Patch | Trace) -> bytes:
+    def event(self, index: int, event: AnswerEvent) -> bytes:
         """Take an event of choice `index` in; returns its chunk."""
         builder = self._choices[index]
         is_first = self._with_ids and builder.first_speaker is None
         choice = self.add(index, event)
-        if not is_first:
-            return self._chunk(choice)
-        prompt = {"prompt_token_ids": list(builder.prompt)}
-        if self._style.many_prompts:
-            return self._chunk(choice | prompt)
-        return self._chunk(choice, prompt)
+        more: JsonObject = {}
+        if is_first and not isinstance(event, Echo | EndToken):
+            prompt = {"prompt_token_ids": list(builder.prompt)}
+            (choice if self._style.many_prompts else more).update(prompt)
+        if isinstance(event, Trace):
+            more["taketurns"] = builder.ending()
+        return self._chunk(builder, choice, more)
 
     def closing(self) -> bytes:
         """The end of a stream."""
@@ -295,15 +350,15 @@ class ResponseBuilder:
         speaker read it."""
         read = sum(len(choice.prompt) for choice in self._choices if choice.job.counts_prompt)
         written = sum(choice.completion_tokens for choice in self._choices)
-        return {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-        }
+        return _usage(read, written)
 
-    def _chunk(self, choice: JsonObject, more: JsonObject | None = None) -> bytes:
+    def _chunk(
+        self, builder: ChoiceBuilder, choice: JsonObject, more: JsonObject | None = None
+    ) -> bytes:
         chunk = {**self._head, "object": self._style.chunk, "choices": [choice], **(more or {})}
-        if self._with_usage:
+        if self._with_usage_so_far:
+            chunk["usage"] = _usage(len(builder.prompt), builder.tokens_so_far)
+        elif self._with_usage:
             chunk["usage"] = None
         return server_sent_event(chunk)
 
@@ -311,6 +366,14 @@ class ResponseBuilder:
 def server_sent_event(data: JsonObject) -> bytes:
     """A server-sent event. Raises ValueError for NaN and infinity."""
     return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+
+
+def _usage(read: int, written: int) -> JsonObject:
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
 
 
 def _about(trace: Trace) -> JsonObject:

@@ -1,7 +1,8 @@
 """The bodies of requests: OpenAI's fields, checked strictly, and the `taketurns` extension.
 
-A field that is not here is refused by name. Fields for features that no team has are here with the
-one value that asks for nothing, so that clients which always send them are served.
+A field that is not here is refused by name. Fields for features that no team has are accepted with
+the values that ask for nothing (`compatibility`), so that clients which always send them are
+served.
 
 A list stops at its first error (`fail_fast`), and the number of objects in it is limited: a body
 has room for half a million, and they are made on the event loop, where all streams wait meanwhile.
@@ -10,7 +11,8 @@ has room for half a million, and they are made on the event loop, where all stre
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,10 +24,31 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from taketurns.config.sampling import BIAS, PENALTY, REPETITION
 from taketurns.server.answer_formats import FormatFields
+from taketurns.server.compatibility import (
+    Absent,
+    InertChatFields,
+    InertCompletionFields,
+    InertTemplateFields,
+    NoList,
+    NoText,
+)
 
 _MAX_LIST = 8192  # in a list
+_MAX_DIGITS = 10  # of a token id
+REQUEST_ID = r"^[!-~]{1,128}$"
 _MAX_NAME = 64  # characters of an unknown field that are compared with the known ones
+_MAX_VARIABLES = 1024  # values in what is handed to chat templates
+_MAX_DEPTH = 16  # of lists and objects in it
+_ONES_OWN = frozenset(  # names that a chat template is given anyway, and arguments beside
+    (
+        *("self", "conversation", "messages", "tools", "documents", "chat_template", "tokenize"),
+        *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding"),
+        *("truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
+        "return_assistant_tokens_mask",
+    )
+)
 
 
 def _whole_characters(text: str) -> str:
@@ -44,15 +67,65 @@ Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole
 Word = Annotated[Stop, StringConstraints(pattern=r"\S")]
 ShareLimit = Annotated[float, Field(ge=0, le=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
-Zero = Annotated[float, Field(ge=0, le=0)]
-Nothing = Annotated[list[Any], Field(max_length=0)]
 Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Penalty = Annotated[float, Field(ge=-PENALTY, le=PENALTY)]
+RequestId = Annotated[str, Field(pattern=REQUEST_ID)]
+
+
+def _token_key(key: str) -> str:
+    if not (key.isascii() and key.isdigit() and len(key) <= _MAX_DIGITS):
+        raise PydanticCustomError(
+            "token_key", 'Input should be by token id, a whole number, as in {"42": -100}'
+        )
+    return key
+
+
+def _template_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    """As many values as a template can need, in names that are not taken."""
+    for name in variables:
+        if name in _ONES_OWN or not name.isidentifier():
+            raise PydanticCustomError(
+                "variable",
+                "Input should not have {name}: this is no name that a request can give a chat "
+                "template, or the request has a field for it",
+                {"name": repr(name[:_MAX_NAME].encode(errors="backslashreplace").decode())},
+            )
+    level: list[Any] = [variables]
+    values, depth = 0, 0
+    while level:
+        for text in level:
+            if isinstance(text, str):
+                _whole_characters(text)
+        level = [part for whole in level for part in _parts(whole)]
+        values, depth = values + len(level), depth + 1
+        if values > _MAX_VARIABLES or depth > _MAX_DEPTH:
+            raise PydanticCustomError(
+                "variables",
+                "Input should have at most {values} values in at most {depth} levels",
+                {"values": _MAX_VARIABLES, "depth": _MAX_DEPTH},
+            )
+    return variables
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
+
+
+LogitBias = Annotated[
+    dict[Annotated[str, AfterValidator(_token_key)], Annotated[float, Field(ge=-BIAS, le=BIAS)]],
+    Field(max_length=_MAX_LIST, fail_fast=True),
+]
+TemplateVariables = Annotated[dict[str, Any], AfterValidator(_template_variables)]
 
 
 class Strict(BaseModel):
-    """Refuses unknown fields and values of another type."""
+    """Refuses unknown fields and values of another type. `unsupported` are fields that the API has
+    and no team can serve."""
 
+    unsupported: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
@@ -60,9 +133,17 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
-        for key in data if isinstance(data, dict) else ():
+        if not isinstance(data, dict):
+            return data
+        unset = []
+        for key in data:
             if key in cls.model_fields:
                 continue
+            if key in cls.unsupported or (key in _elsewhere() and issubclass(cls, Request)):
+                if data[key] is None:
+                    unset.append(key)
+                    continue
+                raise PydanticCustomError("elsewhere", "not supported", {"name": str(key)})
             start = str(key)[:_MAX_NAME]
             name = start.encode(errors="backslashreplace").decode()  # as in Text
             near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
@@ -72,12 +153,17 @@ class Strict(BaseModel):
                 "unknown field {field}{cure}",
                 {"field": repr(start), "name": name, "cure": cure},
             )
-        return data
+        return {key: value for key, value in data.items() if key not in unset} if unset else data
+
+
+class Request(Strict):
+    """The body of a request. A field that another address has is refused as not supported."""
 
 
 class TextPart(Strict):
     """A piece of a message."""
 
+    unsupported = frozenset(("image_url", "input_audio", "file", "video_url", "audio_url"))
     type: Literal["text"]
     text: Text
 
@@ -89,14 +175,17 @@ class ChatMessage(Strict):
     """One turn. `developer` is read as `system`; a last turn of the assistant is continued. The
     fields after `name` are those of an answer sent back: they may be there, empty."""
 
+    unsupported = frozenset(("tool_call_id",))
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Parts
     name: Text | None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: Nothing | None = None
-    annotations: Nothing | None = None
+    refusal: NoText = None
+    audio: Absent = None
+    function_call: Absent = None
+    tool_calls: NoList = None
+    annotations: NoList = None
+    reasoning: NoText = None
+    reasoning_content: NoText = None
 
     @property
     def text(self) -> str:
@@ -109,10 +198,12 @@ Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_LIST
 
 
 class StreamOptions(Strict):
-    """`include_usage` adds a last chunk with the usage."""
+    """`include_usage` adds a last chunk with the usage, and `continuous_usage_stats` beside it the
+    usage so far to every chunk."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class GuardOptions(Strict):
@@ -148,12 +239,12 @@ class TurnOptions(Strict):
     ) = None
 
 
-class GenerationRequest(Strict, FormatFields):
+class GenerationRequest(Request, FormatFields):
     """The fields that both ways of asking have.
 
     `model` is the team (the default) or one of its candidates. `seed` makes an answer repeatable:
     choice `i` is what `team.generate` writes for the query id `str(i)` with it; without one a seed
-    is drawn and returned. `user` and the fields beside it are accepted and have no effect.
+    is drawn and returned. The fields from `top_k` on are vLLM's, and mean the same.
     """
 
     model: Text | None = None
@@ -166,18 +257,21 @@ class GenerationRequest(Strict, FormatFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    request_id: RequestId | None = None
     taketurns: TurnOptions | None = None
 
-    user: Text | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: Text | None = None
-    safety_identifier: Text | None = None
-    prompt_cache_key: Text | None = None
-
-    frequency_penalty: Zero | None = None
-    presence_penalty: Zero | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0, fail_fast=True)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: LogitBias | None = None
+    top_k: int | None = Field(None, ge=-1, le=1 << 30)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, ge=REPETITION[0], le=REPETITION[1])
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=256, fail_fast=True)] | None = None
+    skip_special_tokens: bool | None = None
+    echo: bool | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -187,22 +281,27 @@ class GenerationRequest(Strict, FormatFields):
 
     @property
     def with_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def with_usage_so_far(self) -> bool:
+        options = self.stream_options
+        return options is not None and self.with_usage and bool(options.continuous_usage_stats)
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, InertChatFields):
     """POST /v1/chat/completions."""
 
     messages: Messages
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-
-    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
-    tools: Nothing | None = None
-    functions: Nothing | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: TemplateVariables | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -213,14 +312,19 @@ class ChatRequest(GenerationRequest):
         return self.max_completion_tokens or self.max_tokens
 
     @property
+    def wanted_tokens_field(self) -> str:
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+
+    @property
     def prompts(self) -> list[Any]:
         return [self.messages]
 
 
-class CompletionRequest(GenerationRequest):
+class CompletionRequest(GenerationRequest, InertCompletionFields):
     """POST /v1/completions: every speaker continues the prompt as it stands.
 
-    Token ids are taken where they are what the models would read of their text.
+    A single candidate continues token ids as they are, a team those that are what all of it would
+    read of their text. `echo` puts the prompt before the answer; with it, `max_tokens` may be 0.
     """
 
     prompt: (
@@ -230,10 +334,7 @@ class CompletionRequest(GenerationRequest):
         | Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=20)
-
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    echo: Literal[False] | None = None
-    suffix: Literal[""] | None = None
+    max_tokens: int | None = Field(None, ge=0)
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -244,24 +345,38 @@ class CompletionRequest(GenerationRequest):
         return self.max_tokens
 
     @property
+    def wanted_tokens_field(self) -> str:
+        return "max_tokens"
+
+    @property
     def prompts(self) -> list[Any]:
         if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(self.prompt)
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(Request, InertTemplateFields):
     """POST /tokenize: a prompt as it stands, or messages as the model is given them."""
 
     model: Text | None = None
     prompt: Text | None = None
     messages: Messages | None = None
-    add_special_tokens: bool = True
-    return_token_strs: bool = False
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: TemplateVariables | None = None
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Request):
     """POST /detokenize."""
 
     model: Text | None = None
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+
+
+@cache
+def _elsewhere() -> frozenset[str]:
+    """The fields of all requests: one that another address has is no slip of the pen."""
+    kinds = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+    return frozenset(name for kind in kinds for name in kind.model_fields)

@@ -25,6 +25,7 @@ from taketurns.server.job_group import JobFailed, JobGroup, JobStarted
 from taketurns.server.jobs import AnyRequest, make_jobs
 from taketurns.server.logs import LOG
 from taketurns.server.metrics import Metrics
+from taketurns.server.middleware import client_request_id
 from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.monitor import RequestMonitor
 from taketurns.server.responses import ResponseBuilder, ResponseStyle, server_sent_event
@@ -113,6 +114,8 @@ class Serving:
         model = self.registry.find(body.model).name
         jobs = await make_jobs(body, self.registry, self.config)
         fields = request.scope["taketurns"]
+        if body.request_id is not None and client_request_id(request.headers) is None:
+            fields["id"] = body.request_id
         builder = ResponseBuilder(fields["id"], model, jobs, body, style)
         monitor = RequestMonitor(self.metrics, model, jobs, log_text=self.config.log_text)
         group = JobGroup(jobs, self.gate, self.config)

@@ -11,6 +11,7 @@ from taketurns.engines.base import ModelInfo
 from taketurns.server.errors import bad_request
 from taketurns.server.jobs import conversation_query
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
+from taketurns.server.sampling import rendering
 from taketurns.server.schemas import DetokenizeRequest, TokenizeRequest
 
 T = TypeVar("T")
@@ -20,6 +21,12 @@ async def tokenize(request: TokenizeRequest, registry: ModelRegistry) -> dict[st
     """Token ids of a text, or of the prompt that a conversation becomes."""
     if (request.prompt is None) == (request.messages is None):
         raise bad_request("send either prompt or messages, not both", "prompt")
+    if request.messages is not None and request.add_special_tokens:
+        raise bad_request(
+            "add_special_tokens: true is not supported with messages, whose chat template writes "
+            "the special tokens: leave it out",
+            "add_special_tokens",
+        )
     served = registry.find(request.model)
     infos = await registry.infos(served)
     # In a thread, because a long text would delay all streams.
@@ -64,9 +71,11 @@ def _ids(
     request: TokenizeRequest, served: RegisteredModel, index: int, info: ModelInfo
 ) -> list[int]:
     if request.messages is None:
-        return info.codec.encode(request.prompt or "", special=request.add_special_tokens)
+        special = request.add_special_tokens is not False
+        return info.codec.encode(request.prompt or "", special=special)
     spec = served.chat.candidates[index].spec
-    return speaker_ids(spec, info.codec, conversation_query("0", request.messages))
+    query = conversation_query("0", request.messages)
+    return speaker_ids(spec, info.codec, query, rendering(request, request.messages))
 
 
 def _agreed(results: Sequence[T], served: RegisteredModel) -> T:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from taketurns.config.settings import shortened
 from taketurns.server.errors import ApiError, bad_request
+
+_NOT_SUPPORTED = ("not_supported", "elsewhere")
 
 
 def validation_error(errors: Sequence[Any], body: Any) -> ApiError:
@@ -25,10 +28,14 @@ def validation_error(errors: Sequence[Any], body: Any) -> ApiError:
         return bad_request(str(first["msg"]), param, "unknown_parameter")
     if first["type"] == "missing":
         return bad_request(f"{param} is required", param)
-    if _only_empty(first):
-        return bad_request(f"{param} is not supported here: leave it out, or empty", param)
+    value = _value(_inside(first, deepest))
+    only_empty = first.get("ctx", {}).get("max_length") == 0
+    if first["type"] in _NOT_SUPPORTED or only_empty:
+        said = f" ({value})" if value else ""
+        return bad_request(f"{param}{said} is not supported here: leave it out", param)
     messages = [str(error["msg"]).removeprefix("Input ") for error in same_field]
-    return bad_request(f"{param}: {' or '.join(dict.fromkeys(messages))}", param)
+    found = f", not {value}" if value else ""
+    return bad_request(f"{param}: {' or '.join(dict.fromkeys(messages))}{found}", param)
 
 
 def _path(error: Any, body: Any) -> list[str | int]:
@@ -44,12 +51,18 @@ def _path(error: Any, body: Any) -> list[str | int]:
         elif error["type"] != "missing" or part != parts[-1]:
             continue
         path.append(part)
-    if error["type"] == "unknown_field":
+    if error["type"] in ("unknown_field", "elsewhere"):
         path.append(error["ctx"]["name"])
     return path
 
 
-def _only_empty(error: Any) -> bool:
-    """Whether the field is only there so that clients may send it without asking for anything."""
-    limits = error.get("ctx", {})
-    return bool(limits.get("max_length") == 0 or limits.get("le") == 0)
+def _inside(error: Any, path: Sequence[str | int]) -> Any:
+    """What stands at an error's path, which ends inside its input where a field is not known."""
+    value = error["input"]
+    inside = error["type"] == "elsewhere" and isinstance(value, dict)
+    return value.get(path[-1]) if inside else value
+
+
+def _value(value: Any) -> str:
+    """A value as a sentence can hold it; nothing of one that has parts."""
+    return shortened(value) if isinstance(value, str | int | float) else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taketurns.engines.base import ModelInfo, Session
-from taketurns.types import Sampling
+from taketurns.types import Sampling, SamplingOptions
 
 from .served import ModelServer, _ended, chunk, event, whole
 
@@ -70,7 +70,10 @@ class LlamaServer(ModelServer):
             tokens, finish = forced, "length"
         else:
             sampling = Sampling(
-                max(1, asked["max_tokens"]), asked.get("temperature", 0.8), asked.get("top_p", 0.95)
+                max(1, asked["max_tokens"]),
+                asked.get("temperature", 0.8),
+                asked.get("top_p", 0.95),
+                options=_options(asked),
             )
             done = await session.generate(info.name, ids, sampling)
             tokens, finish = _ended(done, info), done.finish
@@ -132,6 +135,19 @@ class LlamaServer(ModelServer):
             told.append((place, text, weighed))
             text = ""
         return told
+
+
+def _options(asked: dict[str, Any]) -> SamplingOptions:
+    """Those whose samplers are asked for; its penalties count the prompt too, as far back as
+    `repeat_last_n` says, which must not be negative."""
+    samplers = asked.get("samplers", ())
+    told: dict[str, Any] = {name: asked[name] for name in ("top_k", "min_p") if name in samplers}
+    if "penalties" in samplers:
+        whole = len(asked["prompt"]) + asked["max_tokens"]
+        assert asked["repeat_last_n"] == whole, "a part of the prompt is not counted"
+        told["repetition_penalty"] = asked["repeat_penalty"]
+    biases = tuple((int(i), value) for i, value in asked.get("logit_bias", {}).items())
+    return SamplingOptions(**told, logit_bias=biases, ignore_eos=asked.get("ignore_eos", False))
 
 
 def _entry(info: ModelInfo, token: int, logprob: float) -> dict[str, Any]:

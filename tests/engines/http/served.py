@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from taketurns.engines.base import Engine, Session
-from taketurns.types import Completion, Sampling, Token
+from taketurns.types import Completion, Sampling, SamplingOptions, Token
 
 Style = Literal["vllm", "ids-in", "text"]
 MOST = 20  # log-probabilities that it gives
 PLAIN = {
     "model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stream", "stream_options",
-    "logprobs",
+    "logprobs", "logit_bias", "presence_penalty", "frequency_penalty",
 }  # fmt: skip
 
 
@@ -143,6 +143,7 @@ class ModelServer:
             asked.get("top_p", 1.0),
             stop_token_ids=tuple(asked.get("stop_token_ids", ())),
             logprobs=asked.get("logprobs") if asked.get("stream") else None,
+            options=asked_options(asked),
         )
         usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": 0}}
         stream = info.codec.stream(ids)
@@ -212,6 +213,15 @@ class ModelServer:
         values = await session.score(model, ids, every)
         ranked = sorted(zip(values, every, strict=True), reverse=True)[:count]
         return {info.codec.decode([i]): value for value, i in ranked}
+
+
+def asked_options(asked: dict[str, Any]) -> SamplingOptions:
+    """As vLLM takes them: the penalties count what is written for this request, one of them the
+    prompt too."""
+    named = ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+    told = {name: asked[name] for name in (*named, "min_tokens", "ignore_eos") if name in asked}
+    biases = asked.get("logit_bias", {}).items()
+    return SamplingOptions(**told, logit_bias=tuple((int(i), value) for i, value in biases))
 
 
 def _ended(done: Completion, info: Any) -> list[int]:

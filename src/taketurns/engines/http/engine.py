@@ -28,6 +28,7 @@ from taketurns.engines.http.client import Key
 from taketurns.engines.http.connections import Connections
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters, common
+from taketurns.engines.http.options import options_of
 from taketurns.engines.http.probe import probe
 from taketurns.engines.http.replicas import FIRST_COOLDOWN
 from taketurns.engines.http.requests import ServerCapabilities
@@ -170,6 +171,7 @@ class HttpEngine:
             capabilities=_capabilities(abilities),
             suppressed_token_ids=suppressed,
             vocabulary=vocabulary,
+            options=options_of(token_ids=abilities.token_ids, verbose=abilities.verbose),
         )
         return ModelServers(info, endpoint.urls, _key(model, endpoint), abilities)
 

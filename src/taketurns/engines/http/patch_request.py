@@ -18,7 +18,7 @@ from taketurns.engines.http.formats import format_field
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
 from taketurns.errors import UnavailableError
-from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, Token
+from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, SamplingOptions, Token
 from taketurns.utils.seeds import derive
 
 _MOST_TOLD = 20  # most probable tokens per position; what a vLLM server allows by default
@@ -48,9 +48,13 @@ class PatchRequest:
         self._over: Finish | None = None  # why the patch ends, once its last token is known
         self._hidden = False  # a stream left out tokens, so the rest is requested without one
         self._asked = replace(sampling, logprobs=_told(sampling, self.served.abilities))
-        self._ends = info.end_token_ids | set(sampling.stop_token_ids)
+        options = sampling.options
+        self._ends = info.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
+        self._end: Token | None = None
+        self._writes_on = False  # the server does not know the token that ended the patch
         self._stops = StopFilter(sampling.stop, sampling.written)
-        self._reader = info.codec.stream(self.prompt)
+        special = not options.skip_special_tokens
+        self._reader = info.codec.stream(self.prompt, special=special)
 
     async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Request the rest of the patch from the server at `url`. The request may take `seconds`,
@@ -87,6 +91,7 @@ class PatchRequest:
             prompt_tokens=len(self.prompt),
             cached_tokens=self._usages[0].cached if self._usages else 0,
             scores=self._scores,
+            end=self._end,
         )
 
     def count(self, counters: RequestCounters) -> None:
@@ -115,7 +120,7 @@ class PatchRequest:
             self.served.abilities,
             self.served.info,
             self._so_far(written),
-            replace(self._asked, max_tokens=left),
+            replace(self._asked, max_tokens=left, options=self._options_after(len(written))),
             derive(self.seed, len(self.prompt) + len(written)),
             stream=not self._hidden
             and (
@@ -129,6 +134,13 @@ class PatchRequest:
             patch = self.served.info.codec.decode(written)
             body |= format_field(constraint, patch.encode("utf-8", "ignore"))
         return body
+
+    def _options_after(self, written: int) -> SamplingOptions:
+        """Those of a request that goes on after so many tokens of the patch."""
+        options = self.sampling.options
+        if not options.min_tokens:
+            return options
+        return replace(options, min_tokens=max(0, options.min_tokens - written))
 
     def _so_far(self, written: list[int]) -> list[int]:
         """The prompt and the part `written` after it. Some tokenizers put a space before a first
@@ -174,7 +186,8 @@ class PatchRequest:
                         self._hidden = True
                         return
                     self._take(piece)
-                    if self._stops.stopped or self._finish in HANDED_OVER - {"length"}:
+                    cut = self._writes_on or self._finish in HANDED_OVER - {"length"}
+                    if self._stops.stopped or cut:
                         return  # the server would continue
                     if self._finish is None:
                         if piece.tokens or piece.text or not begun:
@@ -233,13 +246,17 @@ class PatchRequest:
         if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
             self._finish = criterion.finish  # the patch ends before this token, which is dropped
             return
-        if token.id in self._ends:
-            self._finish = "stop"
-            return
-        if self.sampling.stop:
-            self._stops.push(self._reader.push(token.id))
         if self._asked.logprobs != wanted:
             token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
+        assert token.id is not None
+        if token.id in self._ends:
+            self._finish, self._end = "stop", token
+            known = not self.served.abilities.verbose or token.id in self.served.info.end_token_ids
+            self._writes_on = not known
+            return
+        if self.sampling.stop:
+            ending = len(self._tokens) >= self.sampling.options.min_tokens
+            self._stops.push(self._reader.push(token.id), looking=ending)
         self._tokens.append(token)
         if self.on_token is not None:
             self.on_token(token)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taketurns.engines.base import ModelInfo
+from taketurns.engines.http.options import biases, llama_fields, plain_fields, vllm_fields
 from taketurns.types import Sampling
 
 _SEED_BITS = (1 << 31) - 1  # every server accepts so many bits
@@ -77,25 +78,23 @@ def writing_request(
         body["logprobs"] = max(sampling.logprobs, 1) if abilities.verbose else sampling.logprobs
     if sampling.choices:
         body |= {"logprobs": 0, "logprob_token_ids": list(sampling.choices)}
-    if info.suppressed_token_ids:
-        # The lowest bias that the API allows; vLLM's log-probabilities are those without it.
-        body["logit_bias"] = {str(token): -100 for token in _known(info, info.suppressed_token_ids)}
+    if added := biases(info, prompt, sampling):
+        body["logit_bias"] = added
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if abilities.verbose:
-        body = {**_LLAMA_SAMPLING, **body, **VERBOSE}
+        body = {**_LLAMA_SAMPLING, **body, **llama_fields(prompt, sampling), **VERBOSE}
     elif abilities.token_ids:
-        # A server's own defaults (from generation_config.json) would change the sampling.
+        options = sampling.options
+        own = () if options.ignore_eos else info.end_token_ids.union(sampling.stop_token_ids)
         body |= {
-            "top_k": 0,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
+            **vllm_fields(sampling),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
-            "stop_token_ids": _known(info, info.end_token_ids | set(sampling.stop_token_ids)),
+            "stop_token_ids": _known(info, {*own, *options.stop_token_ids}),
         }
+    else:
+        body |= plain_fields(sampling)
     return body
 
 

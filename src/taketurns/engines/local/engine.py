@@ -30,16 +30,16 @@ from taketurns.checkpoints.model_config import (
 )
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
 from taketurns.config.team_config import EngineConfig
-from taketurns.engines.base import Combine, ModelInfo, OnToken, Prompt
+from taketurns.engines.base import ALL_OPTIONS, Combine, ModelInfo, OnToken, Prompt
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.memory import answer_bytes, kv_budget
-from taketurns.engines.local.requests import GenerateRequest, ScoreRequest
+from taketurns.engines.local.requests import GenerateRequest, PromptScoreRequest, ScoreRequest
 from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import ModelThread, RunningModel
 from taketurns.errors import ConfigError, concerning
-from taketurns.types import Completion, ModelSpec, Sampling
+from taketurns.types import Completion, ModelSpec, Sampling, Token
 from taketurns.utils.seeds import generator
 
 
@@ -239,6 +239,11 @@ class LocalSession:
     ) -> Completion:
         """Continue one text after each model's prompt; tokens are drawn from the result of
         `combine`. Counts of prompt tokens are the first model's."""
+        if sampling.options.repetition_penalty != 1.0:
+            raise ConfigError(
+                "a repetition_penalty divides the logits of one model, and what several models "
+                "give together has none: leave it out, or use a presence_penalty"
+            )
         shared = await self.engine.shared(models)
         infos = [await self.engine.info(model) for model in models]
         ids = [
@@ -280,6 +285,15 @@ class LocalSession:
         cache."""
         if self.engine.running(model).keeps_cache:
             await self._peek(model, prompt, "logprobs", choices=[])
+
+    async def prompt_logprobs(self, model: str, prompt: Prompt, top: int) -> tuple[Token, ...]:
+        """The prompt's tokens with their log-probabilities and the `top` most probable ones in
+        their places; the first has none. The whole prompt is encoded for it."""
+        ids = (await self.engine.info(model)).prompt_ids(prompt, 1)
+        async with self._turns[model]:
+            make = partial(PromptScoreRequest, ids, self._kept(model), top=top)
+            tokens: tuple[Token, ...] = await self.thread.run(model, make)
+        return tokens
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
         """Natural-log probabilities of all tokens as the next token: float32 `[vocabulary]`."""
@@ -339,8 +353,10 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
                 "fork",
                 "entropy",
                 "format",
+                "prompt_logprobs",
             }
         ),
+        options=ALL_OPTIONS,
         suppressed_token_ids=suppressed_token_ids(spec),
         vocabulary=vocabulary_size(spec),
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
 from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.logits import Ids, shaped
 from taketurns.engines.local.next_token import barred_tokens
 from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.engines.local.sampling import drawable, sample
@@ -28,10 +29,12 @@ from taketurns.errors import ConfigError, NotANumberError
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """The outcomes shared by models that write together: ids of ordinary tokens `[tokens]`, and
-    each model's end tokens `[ends]`, the first of which represents all."""
+    each model's end tokens `[ends]`, the first of which represents all. `columns` is the outcome
+    of each token id, -1 for an id without one."""
 
     ordinary: Tensor
     ends: tuple[Tensor, ...]
+    columns: Ids
 
     @classmethod
     def of(cls, infos: Sequence[ModelInfo]) -> Shared:
@@ -48,7 +51,11 @@ class Shared:
         smallest = min((i.vocabulary for i in infos if i.vocabulary is not None), default=None)
         ordinary = sorted(i for i in known if smallest is None or i < smallest)
         ends = tuple(torch.tensor(sorted(info.end_token_ids)) for info in infos)
-        return cls(torch.tensor(ordinary), ends)
+        every = [token for end in ends for token in end.tolist()]
+        columns = np.full(max([*ordinary, *every]) + 1, -1, dtype=np.int64)
+        columns[every] = len(ordinary)
+        columns[ordinary] = np.arange(len(ordinary))
+        return cls(torch.tensor(ordinary), ends, columns)
 
     @property
     def end(self) -> int:
@@ -189,6 +196,7 @@ def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[E
     if not going:
         return
     scores = _constrained(scores[rows], shared, going)
+    scores = shaped(scores, [ensemble.pen.shaper for ensemble in going], shared.columns)
     drawn = sample(scores, [ensemble.pen.draw() for ensemble in going]).tolist()
     for ensemble, index in zip(going, drawn, strict=True):
         ends = index == len(shared.ordinary)

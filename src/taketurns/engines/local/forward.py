@@ -20,9 +20,11 @@ from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """The model's output at the last column: float32 logits `[rows, vocabulary]` and, if requested,
-    a hidden state `[rows, d]` per layer, the embedding first."""
+    a hidden state `[rows, d]` per layer, the embedding first. `columns` are the logits
+    after every column that some were computed for, `[rows, columns, vocabulary]`."""
 
     logits: Tensor
+    columns: Tensor
     hidden: tuple[Tensor, ...] = ()
 
 
@@ -52,16 +54,18 @@ class Forward:
         cache: Cache,
         hidden: bool = False,
         keep: int = 1,
+        lowest: int = 0,
     ) -> Outputs:
-        """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
-        before, in layers with a window those in it; the cache shows `visible` of them. Logits are
-        computed for the last `keep` columns, of which the last is returned."""
+        """`ids` and `positions` are `[rows, tokens]`, no position before `lowest`. A token sees the
+        keys at its own position and before, in layers with a window those in it; the cache shows
+        the first `visible` of them, less those before all windows. Logits are computed for the last
+        `keep` columns, of which the last is returned."""
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
         result = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=self._masks.make(at, visible, self._dtype),
+            attention_mask=self._masks.make(at, visible, self._dtype, lowest),
             position_ids=at,
             use_cache=True,
             output_hidden_states=hidden,
@@ -70,5 +74,7 @@ class Forward:
         )
         states = hidden_states(result) if hidden else ()
         return Outputs(
-            result.logits[:, -1].float(), tuple(state[:, -1].float() for state in states)
+            result.logits[:, -1].float(),
+            result.logits,
+            tuple(state[:, -1].float() for state in states),
         )

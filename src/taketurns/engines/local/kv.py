@@ -24,7 +24,7 @@ from transformers.cache_utils import (
 )
 
 from taketurns.engines.local import batch_invariant
-from taketurns.engines.local.masks import Masks, masks_of, sights_of
+from taketurns.engines.local.masks import FULL, LayerSight, Masks, masks_of, sights_of
 from taketurns.engines.local.plain_forward import Unfit, kv_argument
 from taketurns.errors import CapacityError
 
@@ -36,12 +36,14 @@ JOINED = 64  # segments up to this length in tokens are joined, so that short tu
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The cache of one layer for one token: `heads` x `dim` keys, and as many values."""
+    """The cache of one layer for one token: `heads` x `dim` keys, and as many values; `sight` says
+    which of them the layer looks at."""
 
     heads: int
     dim: int
     dtype: torch.dtype
     device: torch.device
+    sight: LayerSight = FULL
 
     @property
     def bytes_per_token(self) -> int:
@@ -59,7 +61,8 @@ def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
     embedding = model.get_input_embeddings().weight
     config = model.config.get_text_config()
     wrong: Exception | None = None
-    for masks in masks_of(sights_of(config)):
+    sights = sights_of(config)
+    for masks in masks_of(sights):
         at = torch.zeros((1, 1), dtype=torch.long, device=embedding.device)
         try:
             with torch.inference_mode():
@@ -76,11 +79,12 @@ def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
         except Exception as error:  # a model may fail in any way at what it was not made for
             wrong = error
             continue
-        return tuple(map(_shape, cache.layers)) or _no_cache(), masks
+        shapes = map(_shape, cache.layers, sights)
+        return tuple(shapes) or _no_cache(), masks
     raise Unfit("it cannot be given a mask and positions for every row") from wrong
 
 
-def _shape(layer: Any) -> LayerShape:
+def _shape(layer: Any, sight: LayerSight) -> LayerShape:
     if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
         raise Unfit(f"it has layers with {_kind(layer)}")
     keys, values = layer.keys, layer.values
@@ -90,7 +94,7 @@ def _shape(layer: Any) -> LayerShape:
         raise Unfit("its keys and values have different sizes")
     if keys.shape[2] != 1:
         raise Unfit("it caches something else than a key and a value a token")
-    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
 
 
 def _kind(layer: Any) -> str:
@@ -263,14 +267,15 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         for data in self._data:
             data[:, target, :, :length] = data[:, source, :, :length]
 
-    def plan(self, first: int, positions: Tensor, visible: int) -> None:
+    def plan(self, first: int, positions: Tensor, visible: int, lowest: int = 0) -> None:
         """Select the lanes from `first` for the next forward: `positions` `[rows, tokens]` has the
-        position of each new token, `visible` is the number of positions that attention reads."""
+        position of each new token, of which none that counts is before `lowest`; `visible` is the
+        number of positions that attention reads."""
         rows, tokens = positions.shape
         start = int(positions[0, 0])
         single = rows == 1 and int(positions[0, -1]) == start + tokens - 1
         self._plan = _Plan(
-            first, rows, visible, start if single else None, start + tokens, positions
+            first, rows, visible, start if single else None, start + tokens, positions, lowest
         )
 
     def update(
@@ -296,7 +301,8 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             at = plan.positions.to(data.device)
             keys[row, :, at] = key_states.transpose(1, 2)
             values[row, :, at] = value_states.transpose(1, 2)
-        return keys[:, :, : plan.visible], values[:, :, : plan.visible]
+        seen = slice(self._shapes[layer_idx].sight.first(plan.lowest), plan.visible)
+        return keys[:, :, seen], values[:, :, seen]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Called only by models that derive positions themselves; here positions are always
@@ -312,3 +318,4 @@ class _Plan:
     start: int | None
     stop: int
     positions: Tensor
+    lowest: int

@@ -27,6 +27,13 @@ class LayerSight:
     kind: Sight
     size: int = 0
 
+    def first(self, at: int) -> int:
+        """The first position that a token at the position `at` looks at, and none after it looks
+        before that."""
+        if self.kind == "sliding_attention":
+            return max(0, at - self.size + 1)
+        return at // self.size * self.size if self.kind == "chunked_attention" else 0
+
     def hides(self, keys: Tensor, at: Tensor) -> Tensor:
         """Which of `keys`, positions, a token at the positions `at` `[rows, tokens, 1]` must not
         look at: bool `[rows, tokens, keys]`."""
@@ -49,14 +56,16 @@ class Masks:
     sights: Mapping[str, LayerSight]
     named: bool = False
 
-    def make(self, at: Tensor, visible: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """What a forward over tokens at the positions `at` `[rows, tokens]` is given, of which the
-        cache shows `visible`: 0 for each key that is seen, else minus infinity,
-        `[rows, 1, tokens, visible]`."""
-        keys = torch.arange(visible, device=at.device)
+    def make(
+        self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
+    ) -> Tensor | dict[str, Tensor]:
+        """What a forward over tokens at the positions `at` `[rows, tokens]`, none before `lowest`,
+        is given: 0 for each key that is seen, else minus infinity, `[rows, 1, tokens, keys]`. The
+        cache shows the first `visible` keys, less those that no token looks at."""
         made = {}
         for name, sight in self.sights.items():
-            mask = torch.zeros((*at.shape, visible), dtype=dtype, device=at.device)
+            keys = torch.arange(sight.first(lowest), visible, device=at.device)
+            mask = torch.zeros((*at.shape, len(keys)), dtype=dtype, device=at.device)
             made[name] = mask.masked_fill_(sight.hides(keys, at[:, :, None]), -inf)[:, None]
         return made if self.named else next(iter(made.values()))
 

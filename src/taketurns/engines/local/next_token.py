@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taketurns.engines.local.logits import shaped
 from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.sampling import sample, without
 
@@ -19,15 +20,17 @@ def draw_tokens(
     """One token a job, drawn from its row of `logits` `[rows, vocabulary]`, which stay as they
     are. No job writes a token of `suppressed`."""
     draws = [job.draw() for job in jobs]
-    logits = _constrained(without(logits, suppressed), jobs)
-    tokens: list[int] = sample(logits, draws).tolist()
+    shapers = [job.shaper for job in jobs]
+    allowed = _constrained(without(logits, suppressed), jobs)
+    tokens: list[int] = sample(shaped(allowed, shapers), draws).tolist()
     for row, job in enumerate(jobs):
         # A vocabulary without single characters may begin what it cannot finish.
         while job.allowed is not None and not _leads_on(job, tokens[row]):
-            logits[row, tokens[row]] = -inf
-            if logits[row].isneginf().all():
+            allowed[row, tokens[row]] = -inf
+            if allowed[row].isneginf().all():
                 break
-            tokens[row] = int(sample(logits[row : row + 1], draws[row : row + 1])[0])
+            one = slice(row, row + 1)
+            tokens[row] = int(sample(shaped(allowed[one], shapers[one]), draws[one])[0])
     return tokens
 
 

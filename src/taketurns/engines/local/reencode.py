@@ -19,7 +19,12 @@ from transformers.cache_utils import DynamicCache
 
 from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
-from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
+from taketurns.engines.local.requests import (
+    GenerateRequest,
+    Job,
+    PromptScoreRequest,
+    ScoreRequest,
+)
 from taketurns.engines.local.scheduler import BatchRunner
 from taketurns.engines.local.stopping import follows, over
 
@@ -74,11 +79,14 @@ class ReencodeRunner(BatchRunner):
             return
         if isinstance(job, GenerateRequest):
             self._turns.append(_WritingJob(job, list(job.prompt), self._fresh()))
-        elif isinstance(job, ScoreRequest):
+        elif isinstance(job, ScoreRequest | PromptScoreRequest):
             try:
                 self._count(len(job.prompt))
-                seen = self._plain(job.prompt, hidden=job.want == "hidden")
-                job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
+                if isinstance(job, PromptScoreRequest):
+                    job.read(self._plain(job.prompt).logits[0])
+                else:
+                    seen = self._plain(job.prompt, hidden=job.want == "hidden")
+                    job.look(seen.logits[0, -1], [state[0] for state in seen.hidden])
                 job.finished()
             except Exception as error:  # a model's error fails only this job
                 job.reject(error)

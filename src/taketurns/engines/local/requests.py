@@ -13,6 +13,7 @@ from torch import Tensor
 from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.base import OnToken
 from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.logits import LogitsShaper
 from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
 from taketurns.types import Completion, Finish, Sampling, Token
@@ -103,11 +104,15 @@ class GenerateRequest(Job):
         self.criterion = sampling.stopping
         self.constraint = sampling.constraint
         self.allowed: np.ndarray | None = None  # of the next token, as the constraint says
-        self.ends = self.end_token_ids.union(sampling.stop_token_ids)
+        options = sampling.options
+        self.ends = self.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
+        self.shaper = LogitsShaper.of(sampling, self.prompt, self.end_token_ids)
         self._cached_tokens = self.parked.common(self.prompt)
         self._written: list[int] = []
         self._logprobs: list[float] = []
-        self._text = self.codec.stream(self.prompt) if sampling.stop else None
+        self._end: Token | None = None
+        special = not options.skip_special_tokens
+        self._text = self.codec.stream(self.prompt, special=special) if sampling.stop else None
         self._stops = StopFilter(sampling.stop, sampling.written)
 
     def draw(self) -> TokenDraw:
@@ -147,17 +152,24 @@ class GenerateRequest(Job):
             logprobs=tuple(self._logprobs) if self._logprobs else None,
             prompt_tokens=len(self.prompt),
             cached_tokens=self._cached_tokens,
+            end=self._end,
         )
 
     def _finish(self, token: int, logits: Tensor | None) -> Finish | None:
         if token in self.ends:
+            self._end = self._weigh(token, logits)
             return "stop"
         self._written.append(token)
+        if self.shaper is not None:
+            self.shaper.wrote(token)
         seen = self._weigh(token, logits)
+        if seen.logprob is not None:
+            self._logprobs.append(seen.logprob)
         if self.emit is not None:
             self.emit(seen)
         if self._text is not None:
-            self._stops.push(self._text.push(token))
+            ending = len(self._written) > self.sampling.options.min_tokens
+            self._stops.push(self._text.push(token), looking=ending)
             if self._stops.stopped:
                 return "stop"
         if self.constraint is not None and self.constraint.advance(token):
@@ -173,6 +185,37 @@ class GenerateRequest(Job):
             return Token(token)
         logprobs = torch.log_softmax(logits.float(), -1)
         values, ids = logprobs.topk(min(wanted, len(logprobs)))
-        self._logprobs.append(float(logprobs[token]))
         top = zip(ids.tolist(), values.tolist(), strict=True)
-        return Token(token, logprob=self._logprobs[-1], top=tuple(top))
+        return Token(token, logprob=float(logprobs[token]), top=tuple(top))
+
+
+@dataclass(eq=False)
+class PromptScoreRequest(Job):
+    """Look at what the model says of the prompt's own tokens: each with its log-probability after
+    those before it, and the `top` most probable in its place."""
+
+    top: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._tokens = [Token(self.prompt[0])]
+
+    def read(self, logits: Tensor) -> None:
+        """`logits` `[tokens, vocabulary]` are what the model says after the prompt's next
+        tokens."""
+        first = len(self._tokens)
+        ids = self.prompt[first : first + len(logits)]
+        logits = logits[: len(ids)]
+        if not bool(drawable(logits).all()):
+            self.fail_at("a token of the prompt")
+            return
+        logprobs = torch.log_softmax(logits.float(), -1)
+        at = torch.tensor(ids, dtype=torch.int64, device=logits.device)
+        chosen = logprobs.gather(1, at[:, None]).squeeze(1).tolist()
+        values, tops = logprobs.topk(min(self.top, logprobs.shape[-1]))
+        for token, logprob, others, likely in zip(
+            ids, chosen, tops.tolist(), values.tolist(), strict=True
+        ):
+            top = tuple(zip(others, likely, strict=True))
+            self._tokens.append(Token(token, logprob=logprob, top=top))
+        self.result = tuple(self._tokens)

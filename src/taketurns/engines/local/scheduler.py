@@ -26,11 +26,17 @@ from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.kv import LanePool, LayerShape
 from taketurns.engines.local.memory import lane_length
 from taketurns.engines.local.next_token import draw_tokens
-from taketurns.engines.local.requests import GenerateRequest, Job, ScoreRequest
+from taketurns.engines.local.requests import (
+    GenerateRequest,
+    Job,
+    PromptScoreRequest,
+    ScoreRequest,
+)
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
 
 BLOCK_TOKENS = 2048  # of prompts in one forward
+SCORED_TOKENS = 256  # of a prompt that is scored: each has a logit for every token there is
 
 
 @dataclass(slots=True)
@@ -192,7 +198,7 @@ class LaneRunner(BatchRunner):
                 continue
             self._waiting.popleft()
             length = longer
-            known = job.parked.common(job.prompt)
+            known = 0 if _scores_prompt(job) else job.parked.common(job.prompt)
             taken.append(_Lane(job, list(job.prompt), known, known))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
         self._lanes.extend(taken)
@@ -263,13 +269,21 @@ class LaneRunner(BatchRunner):
             self._pool.load(index, lane.job.parked)
         writers: list[tuple[_Lane, Tensor]] = []
         while missing := max(lane.missing for lane in group):
-            block = min(missing, max(1, BLOCK_TOKENS // len(group)))
+            scored = _scores_prompt(group[0].job)
+            tokens = SCORED_TOKENS if scored else BLOCK_TOKENS
+            block = min(missing, max(1, tokens // len(group)))
             if self.exact is not None:
                 block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
-            outputs = self._run(first, fed, block, _wants_hidden(group[0]))
+            outputs = self._run(
+                first, fed, block, _wants_hidden(group[0]), keep=block if scored else None
+            )
             self.counters.encoded_tokens += sum(fed)
             for row, lane in enumerate(group):
+                if isinstance(lane.job, PromptScoreRequest):
+                    lane.job.read(outputs.columns[row, -fed[row] :])
+                    lane.done = not lane.missing
+                    continue
                 if not fed[row] or lane.missing:
                     continue
                 if isinstance(lane.job, ScoreRequest):
@@ -331,13 +345,22 @@ class LaneRunner(BatchRunner):
             return self.exact.padded(lanes)
         return ROWS if lanes in (2, 3) and self._forward.on_cpu else lanes
 
-    def _run(self, first: int, fed: Sequence[int], block: int, hidden: bool) -> Outputs:
+    def _run(
+        self,
+        first: int,
+        fed: Sequence[int],
+        block: int,
+        hidden: bool,
+        keep: int | None = None,
+    ) -> Outputs:
         """One forward over the lanes from `first`: the next `fed[row]` tokens of each, padded on
-        the left to `block`, so that every row's last token stands in the last column."""
+        the left to `block`, so that every row's last token stands in the last column. `keep` asks
+        for the logits of so many columns."""
         rows = self._rows(len(fed), block)
         if self.exact is None and first + rows > self._pool.lanes:  # its padding needs lanes too
             rows = len(fed)
-        keep = self.exact.rows if self.exact is not None and block > 1 else 1
+        if keep is None:
+            keep = self.exact.rows if self.exact is not None and block > 1 else 1
         ids = np.zeros((rows, block), dtype=np.int64)
         positions = np.zeros((rows, block), dtype=np.int64)
         targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
@@ -354,14 +377,23 @@ class LaneRunner(BatchRunner):
         length = int(positions.max()) + 1
         keys = length if self.exact is None else visible(length)
         written = targets if self.exact is None else targets[: len(fed)]
-        self._pool.plan(first, torch.from_numpy(written), keys)
+        lowest = 0
+        if self.exact is None and block == 1:
+            # What lies before all windows need not be read. Rows without a token look where the
+            # others do, since what looks at nothing is NaN.
+            idle = np.array([row >= len(fed) or not fed[row] for row in range(rows)])
+            lowest = int(positions[~idle].min())
+            positions[idle] = lowest
+        self._pool.plan(first, torch.from_numpy(written), keys, lowest)
         self.counters.forwards += 1
-        return self._forward(ids, positions, keys, self._pool, hidden, keep)
+        return self._forward(ids, positions, keys, self._pool, hidden, keep, lowest)
 
 
 def _alike(lane: _Lane, other: _Lane) -> bool:
     """May two lanes be encoded in one forward? Whether a single token is missing decides the shape
     of an exact one, so that must not depend on who else is there."""
+    if _scores_prompt(lane.job) or _scores_prompt(other.job):
+        return False
     return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
         other.missing == 1
     )
@@ -377,6 +409,10 @@ def _hear(lane: _Lane) -> int:
     lane.tokens.append(lane.job.told)
     lane.job.told = None
     return 1
+
+
+def _scores_prompt(job: Job) -> bool:
+    return isinstance(job, PromptScoreRequest)
 
 
 def _wants_hidden(lane: _Lane) -> bool:

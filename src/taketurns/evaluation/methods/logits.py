@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from taketurns.engines.base import Combine, TogetherSession
 from taketurns.errors import EngineError, UsageError
 from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, alone_on_dev, mean_score
+from taketurns.generation.sampling_options import patch_options
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Patch, Query, Sampling, Timing, Trace
@@ -40,6 +41,12 @@ class Fusion(Plain):
                     f"the engine of {info.name} does not combine models token by token: use "
                     "engine.kind local, or leave this method out"
                 )
+        options = self._context.policy.sampling
+        if options is not None and options.repetition_penalty != 1.0:
+            raise UsageError(
+                "policy.sampling.repetition_penalty divides the logits of one model, and what "
+                "several give together has none: leave it out, or leave this method out"
+            )
         await self._context.check_vocabularies("their next-token distributions cannot be combined")
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
@@ -54,6 +61,7 @@ class Fusion(Plain):
             top_p=policy.speaker_top_p,
             stop=policy.stop,
             constraint=draft.constraint(self._writers[0]),
+            options=patch_options(policy.sampling, 0),
         )
         prompts = [draft.prompt(index) for index in self._writers]
         longest = draft.longest_prompt + sampling.max_tokens
