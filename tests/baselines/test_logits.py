@@ -20,6 +20,7 @@ from taketurns.evaluation.methods.logits import (
     contrast,
 )
 from taketurns.evaluation.methods.metering import counting
+from taketurns.types import SamplingOptions
 
 ONE, TWO = (0.5, 0.3, 0.2), (0.1, 0.8, 0.1)
 TABLE = torch.tensor([[ONE, TWO]]).log()
@@ -73,6 +74,20 @@ async def test_an_answer_written_together_is_nobodys_patch(
     assert (await method.answer(task, query, 3)).text == trace.text
     assert (await method.answer(task, query, 4)).text != trace.text
     await stage.close()
+
+
+async def test_the_policy_s_options_are_those_of_what_is_written_together(
+    real: Callable[..., MethodContext], three_models: dict[str, str], word: Any
+) -> None:
+    task = word("t", {"what now?": "x"})
+    pushed = real(three_models, [task], sampling=SamplingOptions(logit_bias=((70, 90.0),)))
+    trace = await Fusion(pushed, average_logprobs).answer(task, task.queries("test")[0], 3)
+    assert set(trace.patches[0].token_ids) == {70}
+    await pushed.close()
+    scaled = real(three_models, [task], sampling=SamplingOptions(repetition_penalty=1.5))
+    with pytest.raises(UsageError, match="repetition_penalty divides the logits of one model"):
+        await Fusion(scaled, average_logprobs).check()
+    await scaled.close()
 
 
 async def test_expert_and_amateur_are_the_best_and_the_worst_on_dev(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from transformers.generation.logits_process import (
 
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.logits import LogitsShaper, shaped
+from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.sampling import TokenDraw, sample
 from taketurns.errors import ConfigError
 from taketurns.types import Completion, ModelSpec, Sampling, SamplingOptions, Token
@@ -232,6 +234,55 @@ def test_outcomes_may_stand_elsewhere_than_their_ids() -> None:
     assert shaped(row, [made], columns).tolist() == [[0.0, -1.0, 2.0, -inf]]
     made.wrote(3)
     assert shaped(row, [made], columns).tolist() == [[-1.0, -1.0, 2.0, 0.0]]
+
+
+# Beside a format
+
+
+class Only:
+    """A constraint that allows some tokens, and after which nothing may follow some of them."""
+
+    def __init__(self, allowed: Sequence[int], ends: bool, dead: Sequence[int] = ()) -> None:
+        self.bits = np.packbits(np.isin(np.arange(WORDS), allowed), bitorder="little")
+        self.ends = ends
+        self.dead = dead
+
+    def may_end(self) -> bool:
+        return self.ends
+
+    def leads_on(self, token: int) -> bool:
+        return token not in self.dead
+
+
+def drawn(logits: Tensor, asked: Sampling, constraint: Only) -> int:
+    job = SimpleNamespace(
+        draw=lambda: TokenDraw(asked.temperature, asked.top_p, 0.5, 0.5),
+        shaper=LogitsShaper.of(asked, (), frozenset((END,))),
+        allowed=constraint.bits,
+        constraint=constraint,
+        ends=frozenset((END,)),
+    )
+    (token,) = draw_tokens(logits, [job], ())  # type: ignore[list-item]
+    return token
+
+
+def test_top_k_is_of_what_a_format_allows() -> None:
+    """Also where the most probable of that leads nowhere, which is found out by drawing it."""
+    logits = torch.zeros((1, WORDS))
+    logits[0, [5, 6, 7]] = torch.tensor([9.0, 8.0, 7.0])
+    asked = Sampling(1, 1.0, options=SamplingOptions(top_k=1))
+    assert drawn(logits, asked, Only([6, 7], ends=False)) == 6
+    assert drawn(logits, asked, Only([5, 6, 7], ends=False, dead=[5, 6])) == 7
+
+
+def test_an_answer_whose_format_is_complete_ends_before_its_minimal_length() -> None:
+    """Fault: no token was left, and one was drawn from NaN."""
+    logits = logits_of(1)
+    for options in (SamplingOptions(min_tokens=9), SamplingOptions(ignore_eos=True)):
+        for temperature in (0.0, 1.0):
+            asked = Sampling(9, temperature, options=options)
+            assert drawn(logits, asked, Only([], ends=True)) == END
+            assert drawn(logits, asked, Only([8], ends=True)) == 8
 
 
 # In the engine

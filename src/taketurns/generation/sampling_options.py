@@ -31,8 +31,20 @@ class Unfit:
     why: str
 
 
-def unfit(options: SamplingOptions | None, infos: Sequence[ModelInfo]) -> Unfit | None:
-    """The first option that the models of a team cannot follow, None where they can follow all."""
+def unfit(
+    options: SamplingOptions | None, infos: Sequence[ModelInfo], *, formatted: bool = False
+) -> Unfit | None:
+    """The first option that the models of a team cannot follow in an answer that is `formatted` or
+    not; None where they can follow all."""
+    if formatted and options is not None and options.min_tokens:
+        for info in infos:
+            if "format" not in info.capabilities:
+                return Unfit(
+                    "min_tokens",
+                    f"min_tokens is not supported together with a format here: the server of "
+                    f"{info.name} has no token left where the format is complete and no end is "
+                    "allowed; leave one of the two out",
+                )
     for name, value in sampling_entry(options).items():
         for info in infos:
             if name not in info.options:
@@ -56,9 +68,11 @@ def unfit(options: SamplingOptions | None, infos: Sequence[ModelInfo]) -> Unfit 
     return None
 
 
-def check_options(options: SamplingOptions | None, infos: Sequence[ModelInfo]) -> None:
+def check_options(
+    options: SamplingOptions | None, infos: Sequence[ModelInfo], *, formatted: bool = False
+) -> None:
     """Raise ConfigError for an option that the models of a team cannot follow."""
-    if (misfit := unfit(options, infos)) is not None:
+    if (misfit := unfit(options, infos, formatted=formatted)) is not None:
         raise ConfigError(misfit.why)
 
 

@@ -209,8 +209,9 @@ class Team:
         policy = policy or self.policy
         policy.check_pool(len(self.candidates))
         models = [reader.info for reader in self._readers]
-        check_options(policy.sampling, models)
-        place = format_state(query.format or policy.format, policy, models)
+        answer_format = query.format or policy.format
+        check_options(policy.sampling, models, formatted=answer_format is not None)
+        place = format_state(answer_format, policy, models)
         # This refuses a query that is too long.
         state = GenerationState(
             query, self._readers, policy.stop, place, prompts=prompts, options=policy.sampling

@@ -96,7 +96,7 @@ async def make_jobs(
         policy = replace(policy, format=answer_format)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
-    check_models(policy.sampling, infos)
+    check_models(policy, infos)
     check_echo(request, served.speakers, infos)
     codecs = tuple(info.codec for info in infos)
     await team.prepare()

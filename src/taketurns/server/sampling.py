@@ -53,9 +53,10 @@ def sampling_options(
     return replace(policy.sampling or SamplingOptions(), **changes) if changes else policy.sampling
 
 
-def check_models(options: SamplingOptions | None, infos: Sequence[ModelInfo]) -> None:
+def check_models(policy: Policy, infos: Sequence[ModelInfo]) -> None:
     """Raise ApiError for an option that one of the models cannot follow."""
-    if (misfit := unfit(options, infos)) is not None:
+    formatted = policy.format is not None
+    if (misfit := unfit(policy.sampling, infos, formatted=formatted)) is not None:
         raise bad_request(misfit.why, misfit.name)
 
 
