@@ -2,11 +2,13 @@
 
 CLIENTS names the folder with the environments (`make test-clients` makes it); without it nothing
 is collected. TAKETURNS_REAL, the folder of `make real-models`, has two real models asked instead
-of two tiny ones with random weights.
+of two tiny ones with random weights. CLIENTS_LOG names a file that gets a line of JSON a request:
+what was sent, and the message if it was refused.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,3 +45,20 @@ def clients(served: Served) -> Iterator[Environments]:
     environments = Environments(folder, served.url, served.recorder)
     yield environments
     environments.close()
+
+
+@pytest.fixture(autouse=True)
+def _log(request: pytest.FixtureRequest, served: Served) -> Iterator[None]:
+    before = len(served.recorder.exchanges)
+    yield
+    if (path := os.environ.get("CLIENTS_LOG")) is None:
+        return
+    with Path(path).open("a", encoding="utf-8") as file:
+        for exchange in served.recorder.exchanges[before:]:
+            entry = {
+                "test": request.node.name,
+                "path": exchange.path,
+                "sent": exchange.request,
+                "refused": exchange.refusal,
+            }
+            file.write(json.dumps(entry) + "\n")

@@ -30,7 +30,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Served:
-    """A team that listens at `url`. Its last candidate is `speaker`, whose files are in `folder`."""
+    """A team that listens at `url`. Its last candidate is `speaker`, with its files in `folder`."""
 
     url: str
     speaker: str

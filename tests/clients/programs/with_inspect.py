@@ -1,7 +1,7 @@
 """inspect_ai, through its provider for compatible servers."""
 
+import inspect_ai
 from city import City
-from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ResponseSchema, get_model
 from inspect_ai.util import json_schema as schema_of
@@ -11,8 +11,8 @@ from shared import KEY, MODEL, QUESTION, URL, run
 def evaluated(stream=None, **settings):
     name = f"openai-api/taketurns/{MODEL}"
     model = get_model(name, base_url=URL, api_key=KEY, stream=stream)
-    task = Task(dataset=[Sample(input=QUESTION)])
-    (log,) = eval(task, model=model, display="none", log_format="json", **settings)
+    task = inspect_ai.Task(dataset=[Sample(input=QUESTION)])
+    (log,) = inspect_ai.eval(task, model=model, display="none", log_format="json", **settings)
     if log.status != "success":
         raise SystemExit(log.error.message)
     return log.samples[0].output.completion

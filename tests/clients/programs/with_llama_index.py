@@ -40,6 +40,4 @@ def completions():
     return plain.complete(QUESTION).text
 
 
-run(
-    chat=chat, stream=stream, json_schema=json_schema, prompted=prompted, completions=completions
-)
+run(chat=chat, stream=stream, json_schema=json_schema, prompted=prompted, completions=completions)
