@@ -199,7 +199,10 @@ def compiled(entry: Any, limits: FormatLimits | None = None) -> CompiledFormat:
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ("jsn", "a format must have one key, json, regex, choice, grammar or json_object, not 'jsn'"),
+        (
+            "jsn",
+            "a format must have one key, json, regex, choice, grammar or json_object, not 'jsn'",
+        ),
         ({"regex": "a", "choice": ["b"]}, "a format must have one key"),
         ({"jsn": {}}, "a format's key is json, .* not 'jsn'"),
         ({"json": False}, "json must be a schema, an object, not False"),
