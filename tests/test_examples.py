@@ -80,7 +80,9 @@ def test_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     display = ModuleType("IPython.display")
     display.HTML, display.display = str, shown.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: None  # type: ignore[attr-defined]  # matplotlib asks for it
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     notebook = json.loads((EXAMPLES / "who_writes_what.ipynb").read_text(encoding="utf-8"))
     names: dict[str, Any] = {}

@@ -41,7 +41,7 @@ def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
     scripts = {"a": forever("a"), "b": forever("b")}
     server = start(scripted(scripts, failures=failures))
     text = "aaaabbbbaaaabbbbaaaa" + ("a" if spoiled == "text" else "")
-    case = OfflineAnswer("Q?", 0, text, ("a", "b", "a", "b", "a"))
+    case = OfflineAnswer("Q?", 0, None, text, ("a", "b", "a", "b", "a"))
     monkeypatch.setattr(measure, "offline", lambda *arguments: [case])
     monkeypatch.setattr(measure, "served", lambda *arguments: nullcontext((server.url, 0)))
     monkeypatch.setattr(sys, "argv", ["measure.py", "load", "--streams", "2", "--requests", "0"])

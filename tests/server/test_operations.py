@@ -187,7 +187,7 @@ async def test_a_response_that_breaks_off_is_not_begun_again(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/"}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     await AccessLog(half, count_error=lambda code: None)(scope, receive, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     _, line = lines_about(caplog, scope["taketurns"]["id"])  # type: ignore[index]

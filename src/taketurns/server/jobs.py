@@ -100,6 +100,9 @@ async def make_jobs(
     check_echo(request, served.speakers, infos)
     codecs = tuple(info.codec for info in infos)
     await team.prepare()
+    if policy.format is not None and len(infos) == 1 and "format" not in infos[0].capabilities:
+        # A server keeps to a format from its beginning: one candidate writes all in one patch.
+        policy = replace(policy, patch_size=policy.max_tokens, patch=None)
 
     def jobs_of(first: int, prompt: Any) -> list[CompletionJob]:
         """The choices of one prompt, which is encoded once; their indices give different draws."""
