@@ -81,7 +81,8 @@ def test_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     display = ModuleType("IPython.display")
     display.HTML, display.display = str, shown.append  # type: ignore[attr-defined]
     ipython = ModuleType("IPython")
-    ipython.get_ipython = lambda: None  # type: ignore[attr-defined]  # matplotlib asks for it
+    # What matplotlib asks of it, where it is imported after this.
+    ipython.get_ipython, ipython.version_info = lambda: None, (9, 0)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     notebook = json.loads((EXAMPLES / "who_writes_what.ipynb").read_text(encoding="utf-8"))
