@@ -339,8 +339,12 @@ def test_a_slip_of_the_pen_is_still_put_right(http: httpx.Client) -> None:
         ("continue_final_message", True, "not supported for a last message of the user"),
         ("add_generation_prompt", False, "needs a chat template"),
         ("request_id", "a b", "should match pattern"),
-        ("max_completion_tokens", 99999, "max_completion_tokens is 99999, this server writes up"),
-        ("max_tokens", 99999, "max_tokens is 99999, this server writes up"),
+        (
+            "max_completion_tokens",
+            99999,
+            "max_completion_tokens is 99999, but this server writes up",
+        ),
+        ("max_tokens", 99999, "max_tokens is 99999, but this server writes up"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_sentence(

@@ -119,7 +119,7 @@ def test_what_is_decompressed_is_bounded(http: httpx.Client) -> None:
         assert reply.status_code == 413
         error = reply.json()["error"]
         assert error["code"] == "request_too_large"
-        assert error["message"] == f"a request may have {LIMIT} bytes decompressed"
+        assert error["message"] == f"a request may have at most {LIMIT} bytes decompressed"
 
 
 def test_what_is_no_gzip_is_refused(http: httpx.Client) -> None:
