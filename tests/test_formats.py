@@ -199,8 +199,11 @@ def compiled(entry: Any, limits: FormatLimits | None = None) -> CompiledFormat:
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ("jsn", "a format has one key, json, regex, choice, grammar or json_object, not 'jsn'"),
-        ({"regex": "a", "choice": ["b"]}, "a format has one key"),
+        (
+            "jsn",
+            "a format must have one key, json, regex, choice, grammar or json_object, not 'jsn'",
+        ),
+        ({"regex": "a", "choice": ["b"]}, "a format must have one key"),
         ({"jsn": {}}, "a format's key is json, .* not 'jsn'"),
         ({"json": False}, "json must be a schema, an object, not False"),
         ({"json": '{"type":'}, "json is not a schema in JSON: Expecting value"),
@@ -493,7 +496,7 @@ def test_a_team_file_and_a_task_have_formats(
     with Team.load(tmp_path) as team:
         assert re.fullmatch("[ab]{5}c", team.generate("?").text)
         assert team.generate(task.queries("test")[0]).text in ("yes", "no")
-    with pytest.raises(ConfigError, match=r"team\.yaml: a format has one key"):
+    with pytest.raises(ConfigError, match=r"team\.yaml: a format must have one key"):
         load_team_config(tmp_path, {"policy.format": "xml"})
     (tmp_path / "task.yaml").write_text(
         "name: t\ndata: data.jsonl\nscorer: alias\nformat: {chioce: ['yes', 'no']}\n"

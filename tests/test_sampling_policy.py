@@ -106,9 +106,9 @@ def test_it_is_set_on_the_command_line(invoke: Invoke, tmp_path: Path) -> None:
         ({"frequency_penalty": -3}, "sampling.frequency_penalty must be between -2 and 2, not -3"),
         ({"repetition_penalty": 0}, "between 0.01 and 100 (1 changes nothing), not 0"),
         ({"logit_bias": {5: 101}}, "logit_bias of token 5 must be between -100 and 100, not 101"),
-        ({"logit_bias": {-1: 1}}, "sampling.logit_bias is by token id, which is 0 or more, not -1"),
+        ({"logit_bias": {-1: 1}}, "sampling.logit_bias must have token ids, which are 0 or more"),
         ({"min_tokens": -1}, "sampling.min_tokens must be 0 or more, not -1"),
-        ({"stop_token_ids": [-1]}, "sampling.stop_token_ids are token ids"),
+        ({"stop_token_ids": [-1]}, "sampling.stop_token_ids must be 0 or more"),
     ],
 )
 def test_a_value_beyond_its_limits_is_named_with_its_line(

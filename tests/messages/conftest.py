@@ -42,10 +42,10 @@ CURES = tuple(
         r"\blists (?:what|them|the)\b",
     )
 )
-NAMED = re.compile(r"\{|--\w|'\w|\"\w|`|\b\w+[._]\w+\b|[A-Z]{2,}")
+NAMED = re.compile(r"\{|--\w|'\w|\"\w|`|\b\w+[._]\w+\b|[A-Z]{2,}|^(?:the )?[a-z]+ must\b")
 """Something that a reader can find: a value, an option, a key, a file."""
 REASON = re.compile(
-    r"\{[^{}]*(?:error|reason|failure|why|fault|cause|cure|hint|sentence|problem)[^{}]*\}"
+    r"\{[^{}]*(?:error|reason|failure|why|fault|cause|cure|hint|sentence|problem|message|msg)[^{}]*\}"
 )
 """The reason of a library, of the system or of another message, which says what to mend."""
 GIVEN = re.compile(

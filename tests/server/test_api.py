@@ -313,8 +313,18 @@ def test_what_is_no_request_is_refused(pocket: Running) -> None:
             assert reply.status_code == 400, body
             assert reply.json()["error"]["message"]
         assert http.get(address).status_code == 405
-        assert http.get("/nowhere").status_code == 404
-        assert http.get("/nowhere").json()["error"]["message"] == "Not Found"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/responses", "/chat/completions", "/v1/v1/completions", "/nowhere", "/%ff" * 99]
+)
+def test_an_unknown_address_is_told_the_known_ones(pocket: Running, path: str) -> None:
+    with pocket.http() as http:
+        reply = http.post(path, json={})
+    assert reply.status_code == 404
+    message = reply.json()["error"]["message"]
+    assert "answers are at /v1/chat/completions" in message
+    assert len(message) < 250
 
 
 def test_tokens_there_and_back(pocket: Running) -> None:

@@ -78,7 +78,7 @@ def test_choices_are_shown_with_their_own_keys(tmp_path: Path) -> None:
         (FIVE.replace("name: capitals\n", ""), "needs the key 'name'"),
         (FIVE.replace("{text} ", ""), "prompt must contain {text}"),
         (FIVE.replace("{text: q", "{txt: q"), "unknown key 'txt' in fields; the keys are id, text"),
-        (FIVE.replace("alias", "{name: alias, x: 1}"), "'alias' has no setting 'x'; it has none"),
+        (FIVE.replace("alias", "{name: alias, x: 1}"), "'alias' has no setting 'x'; it takes none"),
         (FIVE.replace("alias", "reward"), "the scorer 'reward' needs the setting 'model'"),
         ("- 1\n", "a task file must be a mapping"),
         ("name: [", "not valid YAML"),

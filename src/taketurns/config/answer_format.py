@@ -23,7 +23,7 @@ def read_format(entry: object) -> AnswerFormat | None:
     if entry == JSON_OBJECT or entry == {JSON_OBJECT: True}:
         return AnswerFormat("json", '{"type":"object"}')
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise ConfigError(f"a format has one key, {_KNOWN}, not {_shown(entry)}")
+        raise ConfigError(f"a format must have one key, {_KNOWN}, not {_shown(entry)}")
     ((kind, value),) = entry.items()
     if kind == "json":
         return AnswerFormat("json", _schema(value))

@@ -33,8 +33,8 @@ def explain(
     place, value = _existing(document.data, place)
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     what = _dotted(place) or "the file"
-    hint = _number_hint(value) if first["type"] in ("float_type", "int_type") else ""
-    return f"{document.where(place)}: {what} {message}, not {shortened(value)}{hint}"
+    spelling = _number_hint(value) if first["type"] in ("float_type", "int_type") else ""
+    return f"{document.where(place)}: {what} {message}, not {shortened(value)}{spelling}"
 
 
 def suggest(key: str, valid: Sequence[str], *, anywhere: bool = False) -> str:

@@ -51,7 +51,9 @@ def find_team_file(source: str | Path) -> Path:
     if path.is_dir():
         path = path / "team.yaml"
     if not path.is_file():
-        raise ConfigError(f'there is no team file {path}; "{BUNDLED}" names the bundled team')
+        raise ConfigError(
+            f'there is no team file {path}: name one, or "{BUNDLED}" for the bundled team'
+        )
     return path
 
 

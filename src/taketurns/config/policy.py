@@ -55,7 +55,7 @@ class Guard:
         _require(self.to >= 0, f"to must be a candidate's index, 0 or more, not {self.to}")
         _require(
             bool(self.words or self.patterns or self.judge),
-            "words, patterns or judge: a guard needs at least one of these keys",
+            "a guard needs at least one of the keys 'words', 'patterns' and 'judge'",
         )
         _require(all(word.strip() for word in self.words), "words must not contain an empty word")
         for pattern in self.patterns:

@@ -268,7 +268,7 @@ class TeamResolver:
         if variable and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             here = path if entry.api_key_env else ("engine",)
             self._refuse(
-                "api_key_env is the name of an environment variable, not the key itself",
+                "api_key_env must be the name of an environment variable, not the key itself",
                 *here,
                 "api_key_env",
             )
@@ -340,7 +340,8 @@ class TeamResolver:
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
             what = "head" if path[-1] == "path" else "model"
             self._refuse(
-                f"there is no {what} at {place}: {path[-1]} is a hub id or relative to this file",
+                f"there is no {what} at {place}: {path[-1]} must be a hub id, or relative to this "
+                "file",
                 *path,
             )
         return name

@@ -46,7 +46,7 @@ def check_sampling(options: SamplingOptions) -> None:
     for token, bias in options.logit_bias:
         _require(
             0 <= token <= MOST_TOKENS,
-            f"sampling.logit_bias is by token id, which is 0 or more, not {token}",
+            f"sampling.logit_bias must have token ids, which are 0 or more, not {token}",
         )
         _require(
             isfinite(bias) and abs(bias) <= BIAS,
@@ -62,7 +62,7 @@ def check_sampling(options: SamplingOptions) -> None:
     for token in options.stop_token_ids:
         _require(
             0 <= token <= MOST_TOKENS,
-            f"sampling.stop_token_ids are token ids, which are 0 or more, not {token}",
+            f"sampling.stop_token_ids must be 0 or more, not {token}",
         )
 
 

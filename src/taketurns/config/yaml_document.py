@@ -65,7 +65,8 @@ class YamlDocument:
             place += (step,)
         if not isinstance(here, dict):
             raise ConfigError(
-                f"{self.path}: cannot set {key!r}: {'.'.join(parents)} is not a mapping of keys"
+                f"{self.path}: cannot set {key!r}: {'.'.join(parents)} is not a mapping of keys; "
+                f"set {'.'.join(parents)} itself"
             )
         here[last] = value
         self.lines.pop((*place, last), None)

@@ -60,7 +60,7 @@ def construct(node: yaml.Node | None) -> Any:
 def invalid(path: Path, error: Exception) -> ConfigError:
     """A YAML parser's error as one sentence."""
     if isinstance(error, RecursionError):
-        return ConfigError(f"{path}: not valid YAML: nested too deeply")
+        return ConfigError(f"{path}: not valid YAML: nested too deeply; nest it less")
     if isinstance(error, yaml.MarkedYAMLError):
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         return ConfigError(f"{path}{line}: not valid YAML: {error.problem}")

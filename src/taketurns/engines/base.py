@@ -72,7 +72,7 @@ class ModelInfo:
         if isinstance(prompt, str):
             prompt = self.codec.encode_rendered(RenderedPrompt(prompt), special=True)
         if not prompt:
-            raise PromptError(f"{self.name} got an empty prompt")
+            raise PromptError(f"{self.name} got an empty prompt: write at least one token")
         self.check_length(len(prompt), more)
         self.check_ids(prompt)
         return prompt
@@ -82,7 +82,7 @@ class ModelInfo:
         if tokens + more > self.context:
             raise PromptError(
                 f"a prompt of {tokens} tokens with {more} to come does not fit the context of "
-                f"{self.name}, {self.context} tokens"
+                f"{self.name}, {self.context} tokens: shorten the prompt, or lower max_tokens"
             )
 
     def check_ids(self, ids: Sequence[int]) -> None:
@@ -92,7 +92,8 @@ class ModelInfo:
         if size is not None and ids and not 0 <= min(ids) <= max(ids) < size:
             beyond = next(i for i in ids if not 0 <= i < size)
             raise EngineError(
-                f"{self.name} was given the token {beyond}, and it knows 0 to {size - 1}"
+                f"{self.name} was given the token {beyond}, and it knows 0 to {size - 1}: give the "
+                "model its own tokenizer"
             )
 
 

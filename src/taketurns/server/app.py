@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
 from taketurns.server.body_decoding import BodyDecoding
-from taketurns.server.errors import ApiError, as_api_error
+from taketurns.server.errors import ApiError, as_api_error, unknown_address
 from taketurns.server.middleware import (
     AccessLog,
     ApiKeyCheck,
@@ -163,7 +163,7 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     async def respond(request: Request, error: Exception) -> Response:
-        api_error = _api_error(error)
+        api_error = _api_error(error, request.scope["path"])
         request.scope["taketurns"] |= api_error.fields()
         return JSONResponse(api_error.body(), api_error.status_code, api_error.headers)
 
@@ -171,10 +171,12 @@ def _add_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, respond)
 
 
-def _api_error(error: Exception) -> ApiError:
+def _api_error(error: Exception, path: str) -> ApiError:
     if isinstance(error, RequestValidationError):
         return validation_error(error.errors(), error.body)
     if isinstance(error, HTTPException) and not isinstance(error, ApiError):
+        if error.status_code == 404:
+            return unknown_address(path)
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     return as_api_error(error)
 

@@ -76,6 +76,16 @@ def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
     return ApiError(413, message, code="request_too_large", **options)
 
 
+def unknown_address(path: str) -> ApiError:
+    """Nothing is served at `path`: 404. Most often a client's base URL lacks /v1, or the client
+    asks by OpenAI's Responses API."""
+    message = (
+        f"there is no {path[:64]!r} here: answers are at /v1/chat/completions and /v1/completions, "
+        "and the base URL of a client ends with /v1"
+    )
+    return ApiError(404, message)
+
+
 def queue_full(seconds: int) -> ApiError:
     """Too many answers are waiting: 429."""
     message = f"too many requests are waiting; try again in {seconds} s"

@@ -49,7 +49,7 @@ def load(spec: ModelSpec) -> tuple[str, ...]:
         if record.get("schema") != SCHEMA:
             raise ConfigError(
                 f"{path} has the schema {record.get('schema')!r} and not {SCHEMA!r}: it is not the "
-                "file of a switcher"
+                "file of a switcher; name a folder that taketurns train wrote"
             )
         return tuple(map(str, record["candidates"]))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -174,7 +174,7 @@ def load_config(source: str) -> HeadConfig:
         if record.get("schema") != SCHEMA:
             raise ConfigError(
                 f"{path} has the schema {record.get('schema')!r} and not {SCHEMA!r}: it is not the "
-                "file of a head"
+                "file of a head; name a folder that taketurns train wrote"
             )
         return HeadConfig(
             mode=record["mode"],
@@ -332,5 +332,8 @@ def _file(source: str, name: str) -> Path:
     """The path of a head's file, fetched from the hub if `source` is not a folder."""
     path = hub.fetch("the head", source, name)
     if path is None:
-        raise ConfigError(f"cannot load the head {source!r}: it has no {name}")
+        raise ConfigError(
+            f"cannot load the head {source!r}: it has no {name}; name a folder that taketurns "
+            "train wrote"
+        )
     return path

@@ -69,7 +69,7 @@ def asked(
     else:
         gold = "answer" if form == "choice" else "output"
         if gold not in row:
-            raise DataError(f"{where}: the field {gold!r} is missing")
+            raise DataError(f"{where}: the field {gold!r} is missing: add it, the right answer")
         reference = rest.pop(gold)
         if reference is None:
             return None
@@ -124,7 +124,7 @@ def _text(row: SourceRow, field: str, where: str) -> str:
 def _choices(row: SourceRow, where: str) -> dict[str, str]:
     choices = row.get("choices")
     if "choices" not in row:
-        raise DataError(f"{where}: the field 'choices' is missing; it maps keys to options")
+        raise DataError(f"{where}: the field 'choices' is missing: add it, options by key")
     if (
         not isinstance(choices, dict)
         or len(choices) < 2

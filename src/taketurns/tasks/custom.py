@@ -90,7 +90,7 @@ def load_task_file(
             raise DataError(f"{where}: {error}") from error
         splits[split].append(query)
     if not any(splits.values()):
-        raise DataError(f"{path}: the file under the key data has no questions")
+        raise DataError(f"{path}: the file under the key data has no questions: write one per line")
     frozen: dict[Split, tuple[Query, ...]] = {key: tuple(value) for key, value in splits.items()}
     return scored_task(file.name, file.category, frozen, scorer)
 

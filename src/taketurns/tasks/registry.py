@@ -40,7 +40,7 @@ def find_task(name: str, choices: Choices | None = None) -> Task:
     choices = choices or Choices()
     if name in BENCHMARKS:
         if choices.data is not None and not choices.data.exists():
-            raise UsageError(f"--data: there is no file or folder {choices.data}")
+            raise UsageError(f"--data: there is no file or folder {choices.data}: correct the path")
         benchmark = BENCHMARKS[name]
         return benchmark.load(choices.data, _scorer(benchmark, choices))
     pocket = provider("pocket")

@@ -67,7 +67,9 @@ def load_part(group: Group, name: str) -> Any:
         try:
             part = getattr(part, attribute)
         except AttributeError as error:
-            raise UsageError(f"the {kind} {name!r}: the module {module} has no {path!r}") from error
+            raise UsageError(
+                f"the {kind} {name!r}: the module {module} has no {path!r}; correct the name"
+            ) from error
     return part
 
 
@@ -76,7 +78,7 @@ def make_part(group: Group, name: str, settings: Mapping[str, Any], *arguments: 
     cannot be called, and for unknown or missing settings."""
     kind, part = group.removesuffix("s"), load_part(group, name)
     if not callable(part):
-        raise UsageError(f"the {kind} {name!r} is not a class or function: it cannot be called")
+        raise UsageError(f"the {kind} {name!r} is not a class or function: name one")
     check_settings(f"the {kind} {name!r}", part, settings, len(arguments))
     try:
         return part(*arguments, **settings)
@@ -102,7 +104,7 @@ def check_settings(
     }
     open_to_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     if not open_to_all and (unknown := [key for key in settings if key not in named]):
-        has = f"its keys are {', '.join(named)}" if named else "it has none"
+        has = f"its keys are {', '.join(named)}" if named else "it takes none"
         raise UsageError(f"{what} has no key {unknown[0]!r}; {has}")
     if missing := [key for key, needed in named.items() if needed and key not in settings]:
         raise UsageError(f"{what} needs the key {missing[0]!r}")

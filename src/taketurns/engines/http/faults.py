@@ -35,14 +35,14 @@ def refuse(
 ) -> RetryableError:
     """The failure for a response whose status is not 200. Raises EngineError if every server would
     refuse the request."""
-    reason = " ".join(body.split())[:300] or "no reason given"
+    reason = " ".join(body.split())[:300] or "no reason given; see its log"
     if status in (401, 403):
         cure = f"correct the key in {key_env}" if key_env else "set api_key_env in the team file"
         raise EngineError(f"a server refused the API key (status {status}): {cure}")
     if status in _REFUSED:
         raise EngineError(f"a server refused a request with status {status}: {reason}")
     if 300 <= status < 400 and (place := headers.get("location")):
-        reason = f"it redirects to {place[:200]}, but redirects are not followed"
+        reason = f"it redirects to {place[:200]}, but redirects are not followed: write that url"
     return RetryableError(
         f"status {status}: {reason}",
         retry_after=parse_retry_after(headers.get("retry-after")),

@@ -195,7 +195,7 @@ def _finish(reason: Any) -> Literal["stop", "length"] | None:
     if reason == "content_filter":
         raise UnavailableError(
             "the server's content filter withheld what the model wrote (finish_reason "
-            "content_filter)"
+            "content_filter); switch the filter off on the server, or name another"
         )
     raise RetryableError(f"the server ended the reply with {_shown(reason)}")
 

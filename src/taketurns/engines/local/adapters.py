@@ -63,7 +63,7 @@ def require_adapter(adapter: str) -> None:
     if hub.fetch(WHAT, adapter, ADAPTER) is None:
         if hub.fetch(WHAT, adapter, "config.json") is not None:
             _refuse(adapter, "it is a whole model: write it under model, and remove adapter")
-        _refuse(adapter, f"it has no {ADAPTER}, so it is not an adapter")
+        _refuse(adapter, f"it has no {ADAPTER}, so it is not an adapter: correct adapter")
 
 
 def check_adapter(spec: ModelSpec) -> None:

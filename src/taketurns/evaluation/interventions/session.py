@@ -68,7 +68,7 @@ def run_interventions(
     require("an experiment", *REPORT)
     if config.switcher.kind == "random":
         raise UsageError(
-            f"experiments measure a trained switcher, and the switcher of "
+            f"experiments measure a trained switcher, and switcher.kind of "
             f"{config.source or 'this team'} is random: name a team with a trained one"
         )
     conditions.replaced(config, job.replaced)  # check the option before anything is asked

@@ -88,13 +88,16 @@ class CompiledFormat:
         if found.error is not None:
             raise ConfigError(f"{self.format.kind}: too complex to follow: {readable(found.error)}")
         if found.stuck is not None:
-            raise ConfigError(f"{self.format.kind}: no text has this format, not even an empty one")
+            raise ConfigError(
+                f"{self.format.kind}: no text has this format, not even an empty one: correct it"
+            )
         # What refers to itself may go on for ever, and a search cannot tell that from an end that
         # is far away. A regular expression that can be begun can be ended.
         endless = self.format.kind == "grammar" or '"$ref"' in self.format.value
         if found.text is None and endless and self.format.kind != "regex":
             raise ConfigError(
-                f"{self.format.kind}: no end was found: does it refer to itself without a way out?"
+                f"{self.format.kind}: no end was found: does it refer to itself without a way out? "
+                "Add one"
             )
         return found.text
 

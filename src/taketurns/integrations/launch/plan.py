@@ -63,7 +63,7 @@ def plan_servers(
     here, for weights that do not fit, and for what vLLM cannot serve."""
     if team.engine.kind != "http":
         raise ConfigError(
-            "only a team whose engine.kind is http has servers to launch, and this team's is "
+            "taketurns launch needs a team whose engine.kind is http, and this team's is "
             f"{team.engine.kind}"
         )
     models = list(team.candidates)

@@ -33,7 +33,7 @@ def simulate(
     if speakers >= deployment.candidates:
         raise UsageError(
             f"an answer has a patch by candidate {speakers}, but the deployment has only "
-            f"{deployment.candidates} candidates, counted from 0"
+            f"{deployment.candidates} candidates, counted from 0: raise --candidates"
         )
     simulation = _Simulation(deployment, seed, on_done)
     if arrivals is not None:

@@ -149,7 +149,8 @@ class _Embedder:
         stacked = torch.stack(rows)
         if not stacked.isfinite().all():
             raise NotANumberError(
-                "the model for embeddings gave NaN or infinity for an answer: name another model"
+                f"the model for embeddings, {self._model.name_or_path}, gave NaN or infinity for "
+                "an answer: name another model"
             )
         return torch.nn.functional.normalize(stacked, dim=1)
 

@@ -58,7 +58,9 @@ class Mathematics:
     def check(self, query: Query) -> None:
         require("comparing mathematics", "math_verify")
         if not isinstance(query.reference, str | int | float) or not str(query.reference).strip():
-            raise DataError("the reference must be a number or an expression")
+            raise DataError(
+                f"the reference must be a number or an expression, not {query.reference!r}"
+            )
 
     def score(self, query: Query, answer: str) -> Score:
         gold, answer = str(query.reference), unprefaced(answered(answer))

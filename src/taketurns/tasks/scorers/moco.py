@@ -65,7 +65,7 @@ class Moco:
 
     def check(self, query: Query) -> None:
         if self.kind == "multiple_choice" and not query.metadata.get("choices"):
-            raise DataError("choices are missing; they map keys to options")
+            raise DataError("choices must map keys to options, and there are none")
 
     def score(self, query: Query, answer: str) -> Score:
         if self.kind == "noncompliance":

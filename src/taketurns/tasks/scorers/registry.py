@@ -77,7 +77,7 @@ def make_scorer(name: str, settings: Mapping[str, Any] | None = None) -> Scorer:
     known = settings_of(name)
     values = dict(settings or {})
     if unknown := [key for key in values if key not in known]:
-        has = f"its settings are {', '.join(known)}" if known else "it has none"
+        has = f"its settings are {', '.join(known)}" if known else "it takes none"
         raise UsageError(f"the scorer {name!r} has no setting {unknown[0]!r}; {has}")
     if missing := [key for key, needed in known.items() if needed and key not in values]:
         raise UsageError(

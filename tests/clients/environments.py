@@ -1,0 +1,135 @@
+"""Runs clients in their environments, and keeps what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .recorder import Exchange, Recorder
+
+PROGRAMS = Path(__file__).with_name("programs")
+TIMEOUT = 900  # seconds that a client may take; real models on a processor are slow
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "AGNO_TELEMETRY": "false",
+    "AI_SDK_LOG_WARNINGS": "false",
+    "PROMPTFOO_DISABLE_TELEMETRY": "1",
+    "PROMPTFOO_DISABLE_UPDATE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of asking: the `output` of the client, whether it `failed`, the `result` of a
+    program, and the requests that were sent meanwhile."""
+
+    failed: bool
+    output: str
+    exchanges: list[Exchange]
+    result: Any = None
+
+    @property
+    def refusals(self) -> list[str]:
+        return [refusal for exchange in self.exchanges if (refusal := exchange.refusal)]
+
+    @property
+    def answers(self) -> list[Exchange]:
+        return [exchange for exchange in self.exchanges if exchange.is_answer]
+
+
+@dataclass(frozen=True)
+class Environments:
+    """The environments of clients, one a client, in `folder`. They ask the server at `url`."""
+
+    folder: Path
+    url: str
+    recorder: Recorder
+    _running: dict[tuple[str, ...], subprocess.Popen[str]] = field(default_factory=dict)
+
+    def command(self, client: str, name: str) -> str:
+        """A command of a client, as pip or npm put it there. Without it the test is skipped."""
+        home = self.folder / client
+        for found in (home / "bin" / name, home / "node_modules" / ".bin" / name):
+            if found.exists():
+                return str(found)
+        pytest.skip(f"{client} has no {name} in {self.folder}: `make test-clients` installs it")
+
+    def run(self, command: Sequence[str | Path], cwd: Path | None = None, **more: str) -> Outcome:
+        """Run a command to its end, with `more` in its environment."""
+        before = len(self.recorder.exchanges)
+        done = subprocess.run(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=cwd,
+            env=self._environment(more),
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return Outcome(done.returncode != 0, done.stdout, self.recorder.exchanges[before:])
+
+    def ask(self, client: str, program: str, mode: str, **more: str) -> Outcome:
+        """Have a program beside this file ask in one of its ways. It goes on running."""
+        process = self._program(client, program, more)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        before = len(self.recorder.exchanges)
+        process.stdin.write(f"{mode}\n")
+        process.stdin.flush()
+        timer = threading.Timer(TIMEOUT, process.kill)
+        timer.start()
+        output, report = "", {"error": "it ended"}
+        for line in process.stdout:
+            if line.startswith("REPORT "):
+                report = json.loads(line.removeprefix("REPORT "))
+                break
+            output += line
+        timer.cancel()
+        exchanges = self.recorder.exchanges[before:]
+        failed = "error" in report
+        return Outcome(failed, output + report.get("error", ""), exchanges, report.get("result"))
+
+    def close(self) -> None:
+        """End the programs."""
+        for process in self._running.values():
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(timeout=60)
+
+    def _program(self, client: str, program: str, more: dict[str, str]) -> subprocess.Popen[str]:
+        key = (client, program, *more.values())
+        if key not in self._running or self._running[key].poll() is not None:
+            runner = "node" if program.endswith(".mjs") else "python"
+            self._running[key] = subprocess.Popen(
+                [self.command(client, runner), str(self._source(client, program))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=self._environment(more),
+            )
+        return self._running[key]
+
+    def _source(self, client: str, program: str) -> Path:
+        """A program. node finds packages in the folders above a program alone."""
+        if not program.endswith(".mjs"):
+            return PROGRAMS / program
+        for name in (program, "shared.mjs"):
+            (self.folder / client / name).write_bytes((PROGRAMS / name).read_bytes())
+        return self.folder / client / program
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        where = {"CLIENT_URL": f"{self.url}/v1", "CLIENT_MODEL": "team"}
+        return {**inherited, **_QUIET, **where, **more}
