@@ -34,7 +34,7 @@ def served(
         specs, policy = real_models(Path(REAL)), Policy(max_tokens=64, patch_size=16)
     else:
         specs = tiny_models(make_model, (byte_tokenizer, other_tokenizer))
-        policy = Policy(max_tokens=120, patch_size=5, temperature=1.0)
+        policy = Policy(max_tokens=800, patch_size=5, temperature=1.0)
     with serving(specs, policy) as running:
         yield running
 

@@ -16,20 +16,19 @@ from .served import Served
 
 @pytest.mark.parametrize("kind", ["/v1/chat/completions", "/v1/completions"])
 def test_guidellm(clients: Environments, served: Served, tmp_path: Path, kind: str) -> None:
+    backend = f"kind=openai_http,target={served.url},model=team,request_format={kind}"
     outcome = clients.run(
         [
-            *(clients.command("guidellm", "guidellm"), "benchmark", "run"),
-            *("--target", served.url, "--model", "team", "--processor", served.folder),
-            *("--data", "prompt_tokens=16,output_tokens=8", "--request-format", kind),
-            *("--profile", "synchronous", "--max-requests", "2"),
-            *("--output-dir", tmp_path, "--outputs", "json"),
+            *(clients.command("guidellm", "guidellm"), "run", "--disable-console-interactive"),
+            *("--backend", backend, "--tokenizer", f"kind=huggingface_auto,model={served.folder}"),
+            *("--data", "kind=synthetic_text,prompt_tokens=16,output_tokens=8"),
+            *("--profile", "kind=synchronous", "--constraint", "kind=max_requests,count=2"),
         ],
         cwd=tmp_path,
     )
     assert outcome.refusals == []
     assert not outcome.failed, outcome.output[-3000:]
-    (report,) = tmp_path.glob("*.json")
-    (benchmark,) = json.loads(report.read_text())["benchmarks"]
+    (benchmark,) = json.loads((tmp_path / "benchmarks.json").read_text())["benchmarks"]
     assert benchmark["metrics"]["request_totals"]["successful"] == 2
 
 
