@@ -125,7 +125,10 @@ def test_the_same_command_asks_nothing_again_and_more_is_added(
 
 def test_mistakes_are_said(tmp_path: Path, invoke: Invoke) -> None:
     for more, said in (
-        (["--only", "sequence"], "there is no experiment 'sequence'; there are sequences"),
+        (
+            ["--only", "sequence"],
+            "there is no experiment 'sequence'; the experiments are sequences",
+        ),
         (
             ["--set", "switcher.kind=random", "--set", "switcher.path=null"],
             "team.yaml is random: name",

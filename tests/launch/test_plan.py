@@ -144,7 +144,7 @@ def test_on_a_cpu_an_adapter_needs_a_server_apart_from_its_base(tmp_path: Path) 
 
 
 def test_a_team_that_needs_no_server_here_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"only a team whose engine.kind is http"):
+    with pytest.raises(ConfigError, match=r"needs a team whose engine.kind is http"):
         plan_servers(load_team_config("pocket"), (), lambda spec: None)
     far = [{"name": n, "model": f"org/{n}", "urls": ["http://far:1"]} for n in "ab"]
     config = team(tmp_path, candidates=far, switcher={"kind": "random"})
