@@ -412,7 +412,10 @@ def test_a_guard_in_a_team_file(pocket_file: Path, tmp_path: Path) -> None:
     [
         ({"guard.to": "nobody"}, "there is no candidate 'nobody'"),
         ({"guard.words": []}, None),
-        ({"guard.words": [], "guard.judge": None}, "a guard needs at least one of the keys"),
+        (
+            {"guard.words": [], "guard.judge": None},
+            "a guard needs at least one of the keys 'words'",
+        ),
         ({"guard.patterns": ["("]}, "is not a regular expression"),
         ({"guard.model": "org/judge"}, "not both"),
         ({"guard.question": "bad?"}, "must contain {answer}"),

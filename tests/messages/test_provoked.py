@@ -96,7 +96,7 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     "closing_cue empty": ("policy: {closing: a, closing_cue: ''}\n", LINE, ["closing_cue"]),
     "max_share": ("policy: {max_share: {a: 2}}\n", LINE, ["max_share", "2"]),
     "max_share all": ("policy: {max_share: {a: .5, b: .5}}\n", LINE, ["max_share"]),
-    "max_share opening": ("policy: {opening: a, max_share: {a: .5}}\n", None, ["opening"]),
+    "max_share opening": ("policy: {opening: a, max_share: {a: .5}}\n", LINE, ["opening"]),
     "max_share who": ("policy: {max_share: {c: .5}}\n", LINE, ["'c'", "a (0), b (1)"]),
     "greedy": ("policy: {greedy_switcher: maybe}\n", LINE, ["greedy_switcher", "maybe"]),
     "patch until": ("policy: {patch: {until: line}}\n", LINE, ["until", "line", "sentence"]),
@@ -108,7 +108,7 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     # The guard.
     "guard without to": ("guard: {words: [x]}\n", LINE, ["guard", "'to'"]),
     "guard to": ("guard: {to: c, words: [x]}\n", LINE, ["'c'", "a (0), b (1)"]),
-    "guard nothing": ("guard: {to: a}\n", None, ["words", "patterns", "judge"]),
+    "guard nothing": ("guard: {to: a}\n", LINE, ["words", "patterns", "judge"]),
     "guard words": ("guard: {to: a, words: ['']}\n", LINE, ["words"]),
     "guard patterns": ("guard: {to: a, patterns: ['(']}\n", LINE, ["patterns", "'('"]),
     "guard threshold": ("guard: {to: a, words: [x], threshold: 0}\n", LINE, ["threshold"]),

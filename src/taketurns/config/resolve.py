@@ -362,7 +362,8 @@ class TeamResolver:
             yield
         except ConfigError as error:
             key = str(error).partition(" ")[0].rstrip(":").removeprefix(f"{section[-1]}.")
-            self._refuse(str(error), *section, key)
+            place = (*section, key)
+            self._refuse(str(error), *(place if place in self.document.lines else section))
 
     def _refuse(self, sentence: str, *path: str | int) -> NoReturn:
         raise ConfigError(f"{self.document.where(path)}: {sentence}")
