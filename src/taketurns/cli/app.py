@@ -150,6 +150,6 @@ def _report_error(error: Exception, code: int) -> int:
     sentence = describe_error(error)
     if isinstance(error, OSError) and error.strerror:
         sentence = f"cannot read or write {error.filename or 'a stream'}: {error.strerror}"
-    with suppress(OSError):  # nobody reads standard error any more
+    with suppress(OSError):  # standard error has been closed
         _say(sentence)
     return code

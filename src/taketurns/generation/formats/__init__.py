@@ -1,1 +1,1 @@
-"""Answers in a format: a grammar for the whole answer, whoever writes its patches."""
+"""Answers in a format: one grammar for the whole answer, for all of its speakers."""

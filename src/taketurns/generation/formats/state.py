@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 class FormatState:
     """One answer's place in its format, for each of the speakers whose models are given.
 
-    What is written is taken in as bytes, whoever wrote it and in whatever tokens. So the place does
-    not depend on who spoke, and an answer that is restored or forked is read again from where it
-    still agrees.
+    The answer is read as bytes, so its place does not depend on the speakers or their tokens. An
+    answer that is restored or forked is read again from where it still agrees.
     """
 
     def __init__(self, compiled: CompiledFormat, speakers: Sequence[ModelInfo]) -> None:
