@@ -33,8 +33,8 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ALL_OPTIONS, Combine, ModelInfo, OnToken, Prompt
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
-from taketurns.engines.local.kv import Parked
-from taketurns.engines.local.memory import answer_bytes, kv_budget
+from taketurns.engines.local.memory import kv_budget
+from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, PromptScoreRequest, ScoreRequest
 from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import ModelThread, RunningModel
@@ -170,7 +170,7 @@ class LocalEngine:
             tokens = min(info.context for info in self._info.values())
         need = self._need(tokens)
         async with self._admission.admit(need):
-            session = LocalSession(self, self._thread, self._admission, need, seed)
+            session = LocalSession(self, self._thread, self._admission, need, tokens, seed)
             try:
                 yield session
             finally:
@@ -178,16 +178,14 @@ class LocalEngine:
 
     def _need(self, tokens: int) -> int:
         """The bytes for an answer of `tokens` tokens."""
-        running = self._running.values()
-        sizes = [model.bytes_per_token for model in running]
-        return answer_bytes(tokens, sizes, any(model.exact for model in running))
+        return sum(model.cache.answer_bytes(tokens) for model in self._running.values())
 
     def _share_memory(self) -> int:
-        """The budget for the answers' keys and values in bytes; half of it is for lanes. Called
-        when all models are loaded."""
+        """The budget for the answers' keys and values in bytes. Called when all models are
+        loaded."""
         devices = {model.device for model in self._running.values()}
         total = self._memory_bytes or kv_budget(devices)
-        self._thread.bound_lanes(total // 2)
+        self._thread.bound_lanes(total)
         return total
 
     async def close(self) -> None:
@@ -203,6 +201,7 @@ class LocalSession:
     thread: ModelThread
     admission: Admission
     need: int
+    tokens: int
     seed: int
     parked: dict[str, Parked] = field(default_factory=dict)
 
@@ -321,9 +320,10 @@ class LocalSession:
     def close(self) -> None:
         """Free the answer's keys and values."""
         self.parked = {}
+        self.thread.sweep()
 
     def _kept(self, model: str) -> Parked:
-        return self.parked.setdefault(model, Parked())
+        return self.parked.setdefault(model, Parked(self.tokens))
 
     async def _peek(
         self, model: str, prompt: Prompt, want: Literal["logprobs", "hidden"], **what: Any

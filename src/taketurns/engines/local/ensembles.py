@@ -18,9 +18,9 @@ from torch import Tensor
 
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
-from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.logits import Ids, shaped
 from taketurns.engines.local.next_token import barred_tokens
+from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, Job
 from taketurns.engines.local.sampling import drawable, sample
 from taketurns.errors import ConfigError, NotANumberError

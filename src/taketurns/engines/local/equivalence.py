@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taketurns.engines.local.kv import Parked
+from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
 from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.scheduler import BatchRunner

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import Cache
 
+from taketurns.engines.local.lanes import LanePool
 from taketurns.engines.local.masks import Masks
 from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 
@@ -50,22 +50,19 @@ class Forward:
         self,
         ids: npt.NDArray[np.int64],
         positions: npt.NDArray[np.int64],
-        visible: int,
-        cache: Cache,
+        cache: LanePool,
         hidden: bool = False,
         keep: int = 1,
-        lowest: int = 0,
     ) -> Outputs:
-        """`ids` and `positions` are `[rows, tokens]`, no position before `lowest`. A token sees the
-        keys at its own position and before, in layers with a window those in it; the cache shows
-        the first `visible` of them, less those before all windows. Logits are computed for the last
-        `keep` columns, of which the last is returned."""
+        """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
+        before, in layers with a window those in it, among those that the cache shows. Logits are
+        computed for the last `keep` columns, of which the last is returned."""
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
         result = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=self._masks.make(at, visible, self._dtype, lowest),
+            attention_mask=self._masks.make(at, cache.keys, self._dtype),
             position_ids=at,
             use_cache=True,
             output_hidden_states=hidden,

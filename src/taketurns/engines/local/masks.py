@@ -6,7 +6,7 @@ transformers hands a model with several kinds of layers one mask for each, by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
@@ -35,8 +35,8 @@ class LayerSight:
         return at // self.size * self.size if self.kind == "chunked_attention" else 0
 
     def hides(self, keys: Tensor, at: Tensor) -> Tensor:
-        """Which of `keys`, positions, a token at the positions `at` `[rows, tokens, 1]` must not
-        look at: bool `[rows, tokens, keys]`."""
+        """Which of `keys`, positions `[1 or rows, 1, keys]`, a token at the positions `at` `[rows,
+        tokens, 1]` must not look at: bool `[rows, tokens, keys]`."""
         future = keys > at
         if self.kind == "sliding_attention":
             return future | (keys <= at - self.size)
@@ -57,16 +57,17 @@ class Masks:
     named: bool = False
 
     def make(
-        self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
+        self, at: Tensor, keys: Callable[[LayerSight], Tensor], dtype: torch.dtype
     ) -> Tensor | dict[str, Tensor]:
-        """What a forward over tokens at the positions `at` `[rows, tokens]`, none before `lowest`,
-        is given: 0 for each key that is seen, else minus infinity, `[rows, 1, tokens, keys]`. The
-        cache shows the first `visible` keys, less those that no token looks at."""
+        """What a forward over tokens at the positions `at` `[rows, tokens]` is given: 0 for each
+        key that is seen, else minus infinity, `[rows, 1, tokens, keys]`. `keys` are the positions
+        of the keys that the cache shows to layers with a sight: `[1 or rows, keys]`."""
         made = {}
         for name, sight in self.sights.items():
-            keys = torch.arange(sight.first(lowest), visible, device=at.device)
-            mask = torch.zeros((*at.shape, len(keys)), dtype=dtype, device=at.device)
-            made[name] = mask.masked_fill_(sight.hides(keys, at[:, :, None]), -inf)[:, None]
+            shown = keys(sight).to(at.device)
+            mask = torch.zeros((*at.shape, shown.shape[-1]), dtype=dtype, device=at.device)
+            hidden = sight.hides(shown[:, None], at[:, :, None])
+            made[name] = mask.masked_fill_(hidden, -inf)[:, None]
         return made if self.named else next(iter(made.values()))
 
 

@@ -1,18 +1,21 @@
 """The free memory, and the memory that an answer needs.
 
-Half of the memory for keys and values is for parked answers, half for lanes, of which every model
-has a part. So every admitted answer can be parked with every model and fits a lane in each: an
+Where lanes take memory only for what is written, the keys and values of an answer exist once, and
+all memory is for them. Elsewhere half of it is for lanes, of which every model has a part, and half
+for answers that had to leave them. Either way every admitted answer fits a lane of every model: an
 answer may wait for a lane, but never forever."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from taketurns.engines.local import batch_invariant
+from taketurns.engines.local.lane_tensors import cells_of
 
 # Shares of the memory that is free after loading; activations and all else have the rest.
 CPU_SHARE = 0.5
@@ -47,7 +50,25 @@ def lane_length(tokens: int, deterministic: bool) -> int:
     return (batch_invariant.visible(tokens) if deterministic else tokens) + 1
 
 
-def answer_bytes(tokens: int, bytes_per_token: Iterable[int], deterministic: bool) -> int:
-    """The bytes for an answer of `tokens` tokens: `bytes_per_token` of each model, once parked and
-    once in a lane. `deterministic`: a model runs in exact rounds."""
-    return 2 * lane_length(tokens, deterministic) * sum(bytes_per_token)
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """What one model keeps of an answer: for each layer its window (0: none) and the bytes of a
+    token. `deterministic`: it runs in exact rounds. `elastic`: lanes take memory only where
+    something is written, so a token's keys and values exist once."""
+
+    layers: tuple[tuple[int, int], ...] = ()
+    deterministic: bool = False
+    elastic: bool = False
+
+    @property
+    def bytes_per_token(self) -> int:
+        """The bytes of a token that no window has left behind."""
+        return sum(size for _, size in self.layers)
+
+    def answer_bytes(self, tokens: int) -> int:
+        """The bytes for an answer of `tokens` tokens. Lanes that are not elastic are as long as the
+        longest answer, so the same is counted for them again."""
+        rounded = batch_invariant.visible if self.deterministic else int
+        length = lane_length(tokens, self.deterministic and not self.elastic)
+        once = sum(cells_of(window, length, rounded) * size for window, size in self.layers)
+        return once if self.elastic else 2 * once

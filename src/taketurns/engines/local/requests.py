@@ -12,8 +12,8 @@ from torch import Tensor
 
 from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.base import OnToken
-from taketurns.engines.local.kv import Parked
 from taketurns.engines.local.logits import LogitsShaper
+from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
 from taketurns.types import Completion, Finish, Sampling, Token

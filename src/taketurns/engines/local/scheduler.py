@@ -23,8 +23,9 @@ from torch import Tensor
 from taketurns.engines.local.batch_invariant import BLOCK, ROWS, Shapes, visible
 from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
-from taketurns.engines.local.kv import LanePool, LayerShape
-from taketurns.engines.local.memory import lane_length
+from taketurns.engines.local.lane_tensors import SPARE, LayerShape
+from taketurns.engines.local.lanes import LanePool
+from taketurns.engines.local.memory import CacheSize, lane_length
 from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.requests import (
     GenerateRequest,
@@ -118,7 +119,9 @@ class LaneRunner(BatchRunner):
         super().__init__(suppressed)
         self._forward = forward
         self._pool = LanePool(shapes)
-        self.exact: Shapes | None = None
+        self._exact: Shapes | None = None
+        # What is encoded at once must not overwrite what its first token looks at.
+        self._most_tokens = SPARE if any(shape.sight.size for shape in shapes) else BLOCK_TOKENS
         self._max_lanes = max_lanes
         self._lanes: list[_Lane] = []
 
@@ -127,16 +130,32 @@ class LaneRunner(BatchRunner):
         return bool(self._waiting or self._lanes)
 
     @property
+    def exact(self) -> Shapes | None:
+        """The shapes of exact rounds."""
+        return self._exact
+
+    @exact.setter
+    def exact(self, shapes: Shapes | None) -> None:
+        self._exact = shapes
+        self._pool.round_by(visible if shapes is not None else int)
+
+    @property
     def lane_bytes(self) -> int:
         return self._pool.nbytes
 
     @property
-    def bytes_per_token(self) -> int:
-        return self._pool.bytes_per_token
+    def cache(self) -> CacheSize:
+        """What the model keeps of an answer."""
+        layers = ((shape.sight.size, shape.bytes_per_token) for shape in self._pool.shapes)
+        return CacheSize(tuple(layers), self.exact is not None, self._pool.elastic)
 
     def bound(self, lane_bytes: int) -> None:
         """Let the lanes take at most so many bytes; what does not fit waits."""
         self._pool.max_bytes = lane_bytes
+
+    def sweep(self) -> None:
+        """Free the memory of answers that are gone."""
+        self._pool.sweep()
 
     def forget(self) -> None:
         """Free the lanes too."""
@@ -181,12 +200,12 @@ class LaneRunner(BatchRunner):
             return []
         taken: list[_Lane] = []
         live = len(self._lanes)
-        length = max((self._length(lane.job) for lane in self._lanes), default=0)
+        length = max((self._length(lane.job.reach) for lane in self._lanes), default=0)
         most = self._max_lanes if self.exact is None else min(self._max_lanes, self.exact.most)
         while self._waiting and live + len(taken) < most:
             job = self._waiting[0]
-            longer = max(length, self._length(job))
-            if not self._pool.fits(live + len(taken) + 1, longer, live):
+            longer = max(length, self._length(job.reach))
+            if not self._pool.fits(len(taken) + 1, longer):
                 if live or taken:
                     break
                 self._waiting.popleft().reject(
@@ -198,19 +217,26 @@ class LaneRunner(BatchRunner):
                 continue
             self._waiting.popleft()
             length = longer
-            known = 0 if _scores_prompt(job) else job.parked.common(job.prompt)
+            known = 0 if _scores_prompt(job) else self._pool.known(job.parked, job.prompt)
             taken.append(_Lane(job, list(job.prompt), known, known))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
-        self._lanes.extend(taken)
         if taken:
-            lanes = len(self._lanes)
-            padded = lanes if self.exact else self._rows(lanes, 1)
-            roomy = self._pool.fits(padded, length, live)
-            self._pool.reserve(padded if roomy else lanes, length, live)
+            self._enter(taken, length)
         return taken
 
-    def _length(self, job: Job) -> int:
-        return lane_length(job.reach, self.exact is not None)
+    def _enter(self, taken: Sequence[_Lane], length: int) -> None:
+        """Give each of these a lane of at least `length` positions."""
+        lanes = len(self._lanes) + len(taken)
+        parked = [lane.job.parked for lane in taken]
+        longest = max(self._length(answer.reserve) for answer in parked)
+        padding = 0 if self.exact else self._rows(lanes, 1) - lanes
+        self._pool.reserve(parked, length, max(length, longest), padding)
+        for lane in taken:
+            self._pool.enter(lane.job.parked, lane.start)
+            self._lanes.append(lane)
+
+    def _length(self, tokens: int) -> int:
+        return lane_length(tokens, self.exact is not None)
 
     def _groups(self, taken: list[_Lane]) -> list[tuple[int, int]]:
         """Cut the lanes just taken into runs `(first, end)` of similar length, encoded together, so
@@ -237,17 +263,15 @@ class LaneRunner(BatchRunner):
             lane = self._lanes[index]
             if not lane.done:
                 continue
+            encoded = lane.tokens[: lane.length]
             if lane.job.failure is not None:
                 self._pool.wipe(index)  # a masked NaN would still be one: 0 times it is NaN
-                if not lane.job.cancelled:
-                    lane.job.finished()
-            elif not lane.job.cancelled:
-                segment = self._pool.save(index, lane.start, lane.length)
-                lane.job.parked.extend(lane.tokens[lane.start : lane.length], segment)
+                encoded = []
+            self._pool.leave(index, encoded)
+            if not lane.job.cancelled:
                 lane.job.finished()
             last = self._lanes.pop()
             if last is not lane:
-                self._pool.move(len(self._lanes), index, last.length)
                 self._lanes[index] = last
 
     def _fail(self, error: Exception) -> None:
@@ -255,7 +279,6 @@ class LaneRunner(BatchRunner):
         self._lanes.clear()
         self._pool.clear()  # memory may be what has failed
         for job in failed:
-            job.parked.clear()
             job.reject(error)
 
     # What they compute
@@ -264,14 +287,11 @@ class LaneRunner(BatchRunner):
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
         longest_missing = max(lane.missing for lane in group)
-        for index, lane in enumerate(group, first):
-            lane.job.parked.truncate(lane.start)
-            self._pool.load(index, lane.job.parked)
         writers: list[tuple[_Lane, Tensor]] = []
         while missing := max(lane.missing for lane in group):
             scored = _scores_prompt(group[0].job)
             tokens = SCORED_TOKENS if scored else BLOCK_TOKENS
-            block = min(missing, max(1, tokens // len(group)))
+            block = min(missing, max(1, tokens // len(group)), self._most_tokens)
             if self.exact is not None:
                 block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
@@ -362,31 +382,31 @@ class LaneRunner(BatchRunner):
         if keep is None:
             keep = self.exact.rows if self.exact is not None and block > 1 else 1
         ids = np.zeros((rows, block), dtype=np.int64)
-        positions = np.zeros((rows, block), dtype=np.int64)
-        targets = np.full((rows, block), self._pool.length - 1, dtype=np.int64)
-        for row, count in enumerate(fed):
+        positions = np.full((rows, block), -1, dtype=np.int64)
+        lanes = self._lanes[first : first + len(fed)]
+        for row, (lane, count) in enumerate(zip(lanes, fed, strict=True)):
             if not count:
                 continue
-            lane = self._lanes[first + row]
             stop = lane.length + count
             ids[row, block - count :] = lane.tokens[lane.length : stop]
-            positions[row, block - count :] = targets[row, block - count :] = np.arange(
-                lane.length, stop
-            )
+            positions[row, block - count :] = np.arange(lane.length, stop)
             lane.length = stop
-        length = int(positions.max()) + 1
-        keys = length if self.exact is None else visible(length)
-        written = targets if self.exact is None else targets[: len(fed)]
-        lowest = 0
-        if self.exact is None and block == 1:
-            # What lies before all windows need not be read. Rows without a token look where the
-            # others do, since what looks at nothing is NaN.
-            idle = np.array([row >= len(fed) or not fed[row] for row in range(rows)])
-            lowest = int(positions[~idle].min())
-            positions[idle] = lowest
-        self._pool.plan(first, torch.from_numpy(written), keys, lowest)
+        # Padding looks where a token of its row does, since what looks at nothing is NaN; in a row
+        # without one where the others do.
+        real = positions >= 0
+        lowest = int(positions[real].min()) if self.exact is None and block == 1 else 0
+        starts = np.where(real, positions, np.iinfo(np.int64).max).min(1, keepdims=True)
+        looks = np.where(real.any(1, keepdims=True), starts, lowest)
+        at = np.where(real, positions, looks)
+        ends = at.max(1) + 1
+        keys = int(ends.max())
+        if self.exact is not None:
+            keys, positions = visible(keys), positions[: len(fed)]
+        self._pool.plan(
+            first, [lane.length for lane in lanes], positions, ends[: len(positions)], keys, lowest
+        )
         self.counters.forwards += 1
-        return self._forward(ids, positions, keys, self._pool, hidden, keep, lowest)
+        return self._forward(ids, at, self._pool, hidden, keep)
 
 
 def _alike(lane: _Lane, other: _Lane) -> bool:

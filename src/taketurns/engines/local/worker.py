@@ -24,6 +24,7 @@ from taketurns.engines.local.ensembles import Ensemble, advance
 from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.requests import Job
@@ -48,13 +49,17 @@ _ENDED = "the thread that runs the models has ended: restart the process"
 class RunningModel:
     """Facts about a loaded model.
 
-    `way` is the way in which it runs; `bytes_per_token` is the size of a token's keys and values (0
-    without a kept cache); `exact`: it runs in exact rounds."""
+    `way` is the way in which it runs, `cache` what it keeps of an answer (nothing without a kept
+    cache)."""
 
     way: Way
-    bytes_per_token: int
+    cache: CacheSize
     device: str
-    exact: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether it runs in exact rounds."""
+        return self.cache.deterministic
 
     @property
     def keeps_cache(self) -> bool:
@@ -194,12 +199,19 @@ class ModelThread:
         return sum(runner.lane_bytes for runner in self._runners.values())
 
     def bound_lanes(self, total: int) -> None:
-        """Limit the lanes of all models to `total` bytes, divided so that each model has room for
-        the same number of tokens. The models must be loaded."""
+        """Limit the keys and values of all models to `total` bytes, divided so that each model has
+        room for the same number of tokens. The models must be loaded."""
         runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
-        whole = sum(runner.bytes_per_token for runner in runners)
+        whole = sum(runner.cache.bytes_per_token for runner in runners)
         for runner in runners:
-            runner.bound(total * runner.bytes_per_token // whole)
+            share = total if runner.cache.elastic else total // 2
+            runner.bound(share * runner.cache.bytes_per_token // whole)
+
+    def sweep(self) -> None:
+        """Free the memory of answers that are gone, in the next round."""
+        with self._lock:
+            if self._thread is not None and not self._closed:
+                self._inbox.put(self._sweep)
 
     async def close(self) -> None:
         """Stop at the end of the round; running jobs fail."""
@@ -251,6 +263,11 @@ class ModelThread:
             self._asking.discard(failed)
 
     # In the thread
+
+    def _sweep(self) -> None:
+        for runner in self._runners.values():
+            if isinstance(runner, LaneRunner):
+                runner.sweep()
 
     def _main(self) -> None:
         try:
@@ -317,15 +334,15 @@ class ModelThread:
         found, runner = choose(spec, loaded, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a correct way has a runner"
-        size, exactly = 0, False
+        cache = CacheSize()
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
         if isinstance(runner, LaneRunner):
-            size, exactly = runner.bytes_per_token, runner.exact is not None
+            cache = runner.cache
             if wanted and exact.enabled(loaded.model):
                 self._exactly[model] = loaded.model
                 self._check_exact(model, runner.exact)
-        self._models[model] = RunningModel(way, size, device, exactly)
+        self._models[model] = RunningModel(way, cache, device)
         return runner
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
@@ -343,8 +360,7 @@ class ModelThread:
             if isinstance(runner, LaneRunner):
                 runner.exact = exact.measure(self._exactly[model], self._max_batch)
                 self._check_exact(model, runner.exact)
-                exactly = runner.exact is not None
-                self._models[model] = replace(self._models[model], exact=exactly)
+                self._models[model] = replace(self._models[model], cache=runner.cache)
 
     def _set_threads(self, model: Any) -> None:
         """Set the number of threads. Small models run on one thread: an operation is too short for

@@ -28,8 +28,11 @@ from taketurns.engines.local.completeness import find_fault
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.finite_weights import check_files
 from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, choose_dtype
+from taketurns.engines.local.masks import sights_of
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.plain_forward import Unfit
+from taketurns.engines.local.reclaimable import is_elastic
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
 from taketurns.generation.check.report import (
     UNKNOWN_WAY,
@@ -138,19 +141,24 @@ def _memory(
     spread = any(model.device == TOGETHER for model in models)
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
-        sizes = [model.kv_bytes_per_token for model in here]
-        invariant = any(
-            batch_invariant.wanted(deterministic, model.device, model.dtype, model.inexact)
-            for model in here
-        )
         free, problem = _free_bytes(device)
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
-            kv_bytes_per_answer=memory.answer_bytes(tokens, sizes, invariant),
+            kv_bytes_per_answer=sum(_cache(m, deterministic).answer_bytes(tokens) for m in here),
             free_bytes=free,
             problem=problem,
         )
+
+
+def _cache(model: LocalModel, deterministic: bool | None) -> memory.CacheSize:
+    """What the engine will keep of an answer for a model."""
+    windows = model.windows or (0,)
+    return memory.CacheSize(
+        tuple((window, model.kv_bytes_per_token // len(windows)) for window in windows),
+        batch_invariant.wanted(deterministic, model.device, model.dtype, model.inexact),
+        is_elastic(model.device),
+    )
 
 
 def _free_bytes(device: str) -> tuple[int, str | None]:
@@ -214,6 +222,7 @@ def _inspect(
         ),
         shares_weights=shares_weights,
         kv_bytes_per_token=kv_numbers(config) * dtype.itemsize if kept else 0,
+        windows=_windows(config),
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
@@ -224,6 +233,14 @@ def _inspect(
         way=way,
         why=why,
     )
+
+
+def _windows(config: Any) -> tuple[int, ...]:
+    """How many tokens each layer looks at, 0 for all; nothing where the layers look otherwise."""
+    try:
+        return tuple(sight.size for sight in sights_of(config))
+    except Unfit:
+        return ()
 
 
 def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:

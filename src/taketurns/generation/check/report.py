@@ -24,7 +24,9 @@ class LocalModel:
     is why the model cannot be used, None if it can. `unread_bytes` of its weights were not searched
     for NaN, because that would take long. `way` is how it is run between its turns, and `why` is
     why not in a faster way: from its last load, else from its architecture. `inexact` is why its
-    answers may depend on the other answers in the batch, None if its kind gives no reason."""
+    answers may depend on the other answers in the batch, None if its kind gives no reason.
+    `windows` are the tokens that each layer looks at, 0 for all before; empty where layers look
+    otherwise."""
 
     COLUMNS: ClassVar = ("model", "weights", "precision", "context", "prompt", "between turns")
 
@@ -43,6 +45,7 @@ class LocalModel:
     inexact: str | None = None
     note: str | None = None
     unread_bytes: int = 0
+    windows: tuple[int, ...] = ()
     way: str = UNKNOWN_WAY
     why: str = ""
 

@@ -1,0 +1,349 @@
+"""The lanes of one model: keys and values of many answers in a few tensors.
+
+While a model writes, a row of its batch is a lane. The lanes in use come first, so a forward reads
+them as a view, without a copy. Between its turns an answer rests in its lane, behind those in use;
+when its turn comes it changes places with another. So a token's keys and values exist once, and a
+model that goes on with the same answers copies nothing. Where there is no room for another lane,
+the answer that has rested longest moves out into a segment."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from taketurns.engines.local.lane_plan import LanePlan
+from taketurns.engines.local.lane_tensors import SPARE, LaneTensors, LayerShape, cells_of
+from taketurns.engines.local.masks import LayerSight
+from taketurns.engines.local.parked import Filled, Parked
+from taketurns.engines.local.reclaimable import is_elastic
+from taketurns.errors import CapacityError
+
+GROWTH = 256
+NOTHING = Filled(0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Whose lane it is, what is in it, and when it was left last."""
+
+    owner: weakref.ref[Parked]
+    filled: Filled = NOTHING
+    left: int = 0
+
+
+class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
+    """The lanes of one model; the first `running` are in use. Their tensors never take more than
+    `max_bytes` (None: no limit), temporary copies while growing included. What a forward reads is
+    `rounded` up. `plan` is what the next forward writes and reads; then the pool is passed to the
+    model as its cache.
+
+    `elastic`: tensors take memory only where something is written; then `max_bytes` limits only
+    addresses, and the memory that is taken is `bytes_used`."""
+
+    def __init__(self, shapes: Sequence[LayerShape]) -> None:
+        super().__init__(layers=[])
+        self.max_bytes: int | None = None
+        self.elastic = all(is_elastic(shape.device) for shape in shapes)
+        self.running = 0
+        self.shapes = tuple(shapes)
+        self._largest = max(shape.bytes_per_token for shape in shapes)
+        self._rounded: Callable[[int], int] = _same
+        self._tensors = LaneTensors(shapes, 0, 0, _same)
+        self._lanes: list[_Lane | None] = []
+        self._clock = count(1)
+        self._plan: LanePlan | None = None
+
+    # How much there is
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are, used or not."""
+        return self._tensors.lanes
+
+    @property
+    def length(self) -> int:
+        """The positions of a lane, of which the last is scratch."""
+        return self._tensors.length
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the lanes take."""
+        return self.bytes_used if self.elastic else self._tensors.nbytes
+
+    @property
+    def bytes_used(self) -> int:
+        """The bytes of the keys and values in the lanes."""
+        filled = (lane.filled for lane in self._lanes if lane is not None)
+        return sum(map(self._tensors.bytes_used, filled))
+
+    def round_by(self, rounded: Callable[[int], int]) -> None:
+        """Round up by another rule what forwards read. All lanes are freed."""
+        self._rounded = rounded
+        self.clear()
+
+    def fits(self, more: int, length: int) -> bool:
+        """Whether there can be `more` lanes in use, all of `length` positions."""
+        least = self.running + more
+        return self._room(least, least, length, length) is not None
+
+    def reserve(
+        self, entering: Sequence[Parked], length: int, longest: int, padding: int = 0
+    ) -> None:
+        """Make room for these answers beside those in use, in lanes of `length` positions, or up to
+        `longest` where that costs nothing; and for `padding` rows more if it can be had. Raises
+        CapacityError."""
+        self.sweep()
+        resting = [place for place in self._resting() if self._at(place).owner() not in entering]
+        least = self.running + len(entering)
+        total = least + max(len(resting), padding)
+        room = self._room(least, total, length, longest)
+        if room is None:
+            raise CapacityError(
+                f"no memory for {least} lanes of {length} tokens: lower max_tokens or "
+                "engine.max_batch, or raise engine.memory"
+            )
+        resting.sort(key=lambda place: self._at(place).left)
+        for place in resting[: max(0, least + len(resting) - room[0])]:
+            self._move_out(place)
+        if room != (self.lanes, self.length):
+            self._resize(*room)
+
+    def _room(self, least: int, total: int, length: int, longest: int) -> tuple[int, int] | None:
+        """How many lanes to have, and how long. As it is if that is enough for `total` lanes; else
+        more than that, to avoid growing again soon; else as many as the limit allows. None if it
+        does not even allow the `least`."""
+        many = [self.lanes, total, least]
+        if total > self.lanes:
+            many = [max(total, min(2 * self.lanes, self.lanes + 32)), total, self.lanes, least]
+        long = [self.length]
+        if length > self.length:
+            longer = -(-length // GROWTH) * GROWTH
+            if self.elastic:
+                longer = max(length, min(2 * self.length, longest))
+            long = [longer, length]
+        for room in ((lanes, positions) for lanes in many if lanes >= least for positions in long):
+            if room == (self.lanes, self.length) or self._allowed(*room):
+                return room
+        return None
+
+    def _allowed(self, lanes: int, length: int) -> bool:
+        if self.max_bytes is None:
+            return True
+        layers = [
+            lanes * cells_of(shape.sight.size, length, self._rounded) * shape.bytes_per_token
+            for shape in self.shapes
+        ]
+        old = self._tensors.nbytes if any(self._lanes) else 0
+        # While a layer is copied it exists twice.
+        return max(sum(layers), old) + (min(max(layers), old) if old else 0) <= self.max_bytes
+
+    # Who has which lane
+
+    def known(self, parked: Parked, prompt: Sequence[int]) -> int:
+        """How many leading tokens of the prompt need not be encoded again."""
+        common, holder = parked.common(prompt), parked.holder
+        if holder is None:
+            return 0
+        extent = self._filled(holder).extent
+        for shape in self.shapes:
+            # A ring that went on past the common tokens may have lost some that they look at.
+            size = self._rounded(shape.sight.size + SPARE) if shape.sight.size else extent
+            if extent > size and extent - common > size - shape.sight.size:
+                return 0
+        return common
+
+    def enter(self, parked: Parked, known: int) -> int:
+        """Put an answer into the next lane, with the keys and values of its first `known` tokens,
+        and return which that is. `reserve` has made room for it."""
+        place = self.running
+        if parked.lane is None:
+            if self._lanes[place] is not None:
+                self._move(place, self._free())
+            self._fill(place, parked, known)
+        elif parked.lane != place:
+            self._swap(parked.lane, place)
+        del parked.tokens[known:]
+        lane = self._at(place)
+        lane.filled = Filled(
+            known, max(known, lane.filled.extent) if self._tensors.ringed else known
+        )
+        self.running += 1
+        return place
+
+    def leave(self, place: int, tokens: Sequence[int]) -> None:
+        """Let the answer of a lane rest, with `tokens` encoded. The last lane in use takes its
+        place."""
+        lane = self._at(place)
+        parked = lane.owner()
+        if parked is not None:
+            parked.tokens = list(tokens)
+        lane.filled = Filled(len(tokens), max(lane.filled.extent, len(tokens)))
+        lane.left = next(self._clock)
+        self.running -= 1
+        if place != self.running:
+            self._swap(place, self.running)
+
+    def sweep(self) -> None:
+        """Free the lanes of answers that are gone."""
+        for place, lane in enumerate(self._lanes):
+            if lane is not None and lane.owner() is None and place >= self.running:
+                self._lanes[place] = None
+                self._tensors.discard(place, NOTHING)
+        if not any(self._lanes):
+            self.clear()
+
+    def clear(self) -> None:
+        """Free all lanes. Their answers lose what was encoded."""
+        for lane in self._lanes:
+            if lane is not None and (parked := lane.owner()) is not None:
+                parked.clear()
+        self.running = 0
+        self._lanes = []
+        self._tensors = LaneTensors(self.shapes, 0, 0, self._rounded)
+
+    def wipe(self, place: int) -> None:
+        """Set a lane to 0."""
+        self._tensors.wipe(place)
+        self._at(place).filled = NOTHING
+
+    def _fill(self, place: int, parked: Parked, known: int) -> None:
+        """Give a free lane to an answer."""
+        holder, filled = parked.holder, NOTHING
+        if holder is not None and known:
+            filled = Filled(known, self._filled(holder).extent)
+            if holder.lane is not None:
+                self._tensors.copy(holder.lane, place, filled)
+            elif holder.segment is not None:
+                self._tensors.load(place, holder.segment, filled)
+        parked.segment = parked.origin = None
+        self._put(place, _Lane(weakref.ref(parked), filled))
+
+    def _move(self, source: int, target: int) -> None:
+        """Move an answer to a free lane."""
+        lane = self._at(source)
+        self._tensors.copy(source, target, lane.filled)
+        self._tensors.discard(source, NOTHING)
+        self._lanes[source] = None
+        self._put(target, lane)
+
+    def _swap(self, one: int, other: int) -> None:
+        """Exchange two lanes, of which the second may be free."""
+        if self._lanes[other] is None:
+            self._move(one, other)
+            return
+        first, second = self._at(one), self._at(other)
+        self._tensors.swap(one, other, (first.filled, second.filled))
+        self._put(one, second)
+        self._put(other, first)
+
+    def _move_out(self, place: int) -> None:
+        """Put a resting answer into a segment."""
+        lane = self._at(place)
+        if (parked := lane.owner()) is not None:
+            parked.segment = self._tensors.save(place, lane.filled)
+            parked.lane = None
+        self._lanes[place] = None
+        self._tensors.discard(place, NOTHING)
+
+    def _resize(self, lanes: int, length: int) -> None:
+        for place in range(lanes, len(self._lanes)):
+            if self._lanes[place] is not None:
+                self._move(place, self._free())
+        self._lanes = [*self._lanes[:lanes], *[None] * (lanes - len(self._lanes))]
+        kept = {place: lane.filled for place, lane in enumerate(self._lanes) if lane is not None}
+        self._tensors = LaneTensors(
+            self.shapes, lanes, length, self._rounded, old=self._tensors, kept=kept
+        )
+
+    def _put(self, place: int, lane: _Lane) -> None:
+        self._lanes[place] = lane
+        if (parked := lane.owner()) is not None:
+            parked.lane = place
+
+    def _at(self, place: int) -> _Lane:
+        lane = self._lanes[place]
+        assert lane is not None, "the lane is free"
+        return lane
+
+    def _free(self) -> int:
+        """A free lane behind those in use."""
+        return self._lanes.index(None, self.running)
+
+    def _resting(self) -> list[int]:
+        return [p for p in range(self.running, len(self._lanes)) if self._lanes[p] is not None]
+
+    def _filled(self, holder: Parked) -> Filled:
+        if holder.lane is not None:
+            return self._at(holder.lane).filled
+        assert holder.segment is not None, "a holder has a lane or a segment"
+        return holder.segment.filled
+
+    # What a forward does with them
+
+    def plan(
+        self,
+        first: int,
+        lengths: Sequence[int],
+        positions: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+        visible: int,
+        lowest: int = 0,
+    ) -> None:
+        """Select the lanes from `first` for the next forward, after which the first of them have
+        `lengths` tokens; for the rest see `LanePlan`."""
+        for place, length in enumerate(lengths, first):
+            lane = self._at(place)
+            lane.filled = Filled(length, max(length, lane.filled.extent))
+        self._plan = LanePlan(first, positions, ends, visible, self.length - 1, lowest)
+
+    def keys(self, sight: LayerSight) -> Tensor:
+        """The positions of the keys that layers with this sight are shown: `[1 or rows, keys]`."""
+        return self._planned.keys(sight, self._tensors.ring_of(sight))
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Called by the model's attention: write the new keys and values `[rows, heads, tokens,
+        dim]` and return all that attention may read. Rows beyond the plan are padding."""
+        plan, ring = self._planned, self._tensors.rings[layer_idx]
+        data = self._tensors.layer(layer_idx)[:, plan.first : plan.first + plan.rows]
+        keys, values = data[0], data[1]
+        cells = plan.written(ring, data.device)
+        key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
+        if isinstance(cells, slice):
+            keys[:, :, cells] = key_states
+            values[:, :, cells] = value_states
+        else:
+            row = torch.arange(plan.rows, device=data.device)[:, None]
+            keys[row, :, cells] = key_states.transpose(1, 2)
+            values[row, :, cells] = value_states.transpose(1, 2)
+        read = plan.read(self.shapes[layer_idx].sight, ring)
+        return keys[:, :, read], values[:, :, read]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Called only by models that derive positions themselves; here positions are always
+        given."""
+        return self._plan.visible if self._plan is not None else 0
+
+    @property
+    def _planned(self) -> LanePlan:
+        assert self._plan is not None, "plan() before every forward"
+        return self._plan
+
+
+def _same(number: int) -> int:
+    return number

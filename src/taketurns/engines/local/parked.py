@@ -1,0 +1,78 @@
+"""What one model has encoded of one answer, and where its keys and values are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What is in a lane: the first `tokens` positions of an answer, after it was written up to the
+    position `extent`. That is further where an answer was taken back."""
+
+    tokens: int
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A copy of a lane outside its pool: a `[2, heads, cells, dim]` tensor per layer."""
+
+    layers: tuple[Tensor, ...]
+    filled: Filled
+
+
+class Parked:
+    """The tokens of one answer that one model has encoded. Their keys and values exist once: in the
+    lane `lane` of the model's pool, or in a `segment`; a fork that was not continued yet has none
+    and reads those of its `origin`. Only the pool changes these three.
+
+    `reserve` is the most tokens that the answer may have, 0 if that is not known."""
+
+    __slots__ = ("__weakref__", "lane", "origin", "reserve", "segment", "tokens")
+
+    def __init__(self, reserve: int = 0) -> None:
+        self.tokens: list[int] = []
+        self.reserve = reserve
+        self.lane: int | None = None
+        self.segment: Segment | None = None
+        self.origin: Parked | None = None
+
+    @property
+    def holder(self) -> Parked | None:
+        """This, or the origin, that has the keys and values; None if there are none."""
+        found: Parked | None = self
+        while found is not None and found.lane is None and found.segment is None:
+            found = found.origin
+        return found
+
+    def common(self, prompt: Sequence[int]) -> int:
+        """The number of leading tokens of `prompt` that are encoded, never including its last."""
+        holder = self.holder
+        if holder is None:
+            return 0
+        limit = _equal(self.tokens, prompt, len(prompt) - 1)
+        # The origin may have been rewritten since.
+        return limit if holder is self else _equal(holder.tokens, prompt, limit)
+
+    def fork(self) -> Parked:
+        """The same tokens, for a continuation of their own. Copies no keys and values."""
+        fork = Parked(self.reserve)
+        fork.tokens = list(self.tokens)
+        fork.origin = self
+        return fork
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        self.tokens, self.segment, self.origin, self.lane = [], None, None, None
+
+
+def _equal(tokens: Sequence[int], others: Sequence[int], limit: int) -> int:
+    """How many of the first `limit` tokens are the same in both."""
+    limit = min(limit, len(tokens), len(others))
+    if list(tokens[:limit]) == list(others[:limit]):
+        return limit
+    return next(i for i in range(limit) if tokens[i] != others[i])
