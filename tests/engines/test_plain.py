@@ -12,7 +12,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from taketurns.engines.local.forward import Forward
-from taketurns.engines.local.kv import LanePool, probe
+from taketurns.engines.local.kv import probe
+from taketurns.engines.local.lanes import LanePool
+from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.plain_forward import PlainForward, cache_arguments, kv_argument
 
 IDS = [5, 9, 2, 7, 1]
@@ -78,12 +80,13 @@ def whole(model: Any) -> torch.Tensor:
 def test_a_lane_is_handed_by_the_models_own_name(model: Any) -> None:
     shapes, masks = probe(model)
     pool = LanePool(shapes)
-    pool.reserve(1, 16, 0)
+    pool.enter([(answer := Parked(), 0)], 16, 16)
     forward = Forward(model, masks)
     for start, stop in ((0, 3), (3, 5)):
         positions = np.arange(start, stop)[None]
-        pool.plan(0, torch.from_numpy(positions), stop)
-        seen = forward(np.array([IDS[start:stop]]), positions, stop, pool)
+        pool.plan(0, [stop], positions, np.array([stop]), stop)
+        seen = forward(np.array([IDS[start:stop]]), positions, pool)
+    assert answer.lane == 0
     torch.testing.assert_close(seen.logits[0], whole(model), atol=1e-5, rtol=1e-5)
 
 

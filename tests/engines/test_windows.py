@@ -83,7 +83,7 @@ async def test_lanes_say_what_a_plain_forward_says(
     async with engine.session(1, 400) as session:
         assert engine.running("m").keeps_cache
         ids = [random.randrange(40, 90) for _ in range(5)]
-        for others in (0, 1, 40, 3, -30, 2):
+        for others in (0, 1, 40, 3, -30, 160, 2, -60, 90, 2):
             ids = ids[:others] if others < 0 else ids
             ids += [random.randrange(40, 90) for _ in range(max(0, others))]
             before = engine.counters("m").encoded_tokens

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from transformers import Cache
 from taketurns.engines.local.lane_plan import LanePlan
 from taketurns.engines.local.lane_tensors import SPARE, LaneTensors, LayerShape, cells_of
 from taketurns.engines.local.masks import LayerSight
-from taketurns.engines.local.parked import Filled, Parked
+from taketurns.engines.local.parked import Filled, Parked, Segment
 from taketurns.engines.local.reclaimable import is_elastic
 from taketurns.errors import CapacityError
 
 GROWTH = 256
+ADDRESSES = 8  # where lanes are elastic, addresses for so many times the memory
 NOTHING = Filled(0, 0)
 
 
@@ -40,14 +41,23 @@ class _Lane:
     left: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How many lanes to have, and how long. `anew`: when all answers have moved out."""
+
+    lanes: int
+    length: int
+    anew: bool = False
+
+
 class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     """The lanes of one model; the first `running` are in use. Their tensors never take more than
     `max_bytes` (None: no limit), temporary copies while growing included. What a forward reads is
     `rounded` up. `plan` is what the next forward writes and reads; then the pool is passed to the
     model as its cache.
 
-    `elastic`: tensors take memory only where something is written; then `max_bytes` limits only
-    addresses, and the memory that is taken is `bytes_used`."""
+    `elastic`: tensors take memory only where something is written. Then it is `bytes_used` that is
+    limited, by who is admitted, and the tensors have addresses for more."""
 
     def __init__(self, shapes: Sequence[LayerShape]) -> None:
         super().__init__(layers=[])
@@ -90,17 +100,40 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         self._rounded = rounded
         self.clear()
 
+    def holds(self, tokens: int) -> bool:
+        """Whether the limit allows one answer of `tokens` tokens."""
+        if self.max_bytes is None:
+            return True
+        cells = ((cells_of(s.sight.size, tokens + 1, self._rounded), s) for s in self.shapes)
+        return sum(count * shape.bytes_per_token for count, shape in cells) <= self.max_bytes
+
     def fits(self, more: int, length: int) -> bool:
         """Whether there can be `more` lanes in use, all of `length` positions."""
         least = self.running + more
         return self._room(least, least, length, length) is not None
 
-    def reserve(
-        self, entering: Sequence[Parked], length: int, longest: int, padding: int = 0
+    def enter(
+        self, answers: Sequence[tuple[Parked, int]], length: int, longest: int, padding: int = 0
     ) -> None:
-        """Make room for these answers beside those in use, in lanes of `length` positions, or up to
-        `longest` where that costs nothing; and for `padding` rows more if it can be had. Raises
-        CapacityError."""
+        """Put each of these answers into the next lane, with the keys and values of so many of its
+        tokens. Lanes get `length` positions at least, and up to `longest` where that costs nothing.
+        There are `padding` lanes more if they can be had. Raises CapacityError."""
+        self._reserve([parked for parked, _ in answers], length, longest, padding)
+        first = self.running
+        sources = [self._source(parked) for parked, _ in answers]
+        for parked, _ in answers:
+            self._enter(parked)
+        for (parked, known), source in zip(answers, sources, strict=True):
+            if source is not None and source is not parked:
+                self._fill(parked, known, source)
+        # Only now, since a fork may be filled from another of these answers.
+        for place, (parked, known) in enumerate(answers, first):
+            del parked.tokens[known:]
+            lane = self._at(place)
+            # Only in a ring does what was beyond matter: it was written over other tokens.
+            lane.filled = Filled(known, lane.filled.extent if self._tensors.ringed else known)
+
+    def _reserve(self, entering: Sequence[Parked], length: int, longest: int, padding: int) -> None:
         self.sweep()
         resting = [place for place in self._resting() if self._at(place).owner() not in entering]
         least = self.running + len(entering)
@@ -112,12 +145,16 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
                 "engine.max_batch, or raise engine.memory"
             )
         resting.sort(key=lambda place: self._at(place).left)
-        for place in resting[: max(0, least + len(resting) - room[0])]:
+        for place in resting[: max(0, least + len(resting) - room.lanes)]:
             self._move_out(place)
-        if room != (self.lanes, self.length):
-            self._resize(*room)
+        if room.anew:
+            for place in self._resting():
+                self._move_out(place)
+            self.clear()
+        if (room.lanes, room.length) != (self.lanes, self.length):
+            self._resize(room.lanes, room.length)
 
-    def _room(self, least: int, total: int, length: int, longest: int) -> tuple[int, int] | None:
+    def _room(self, least: int, total: int, length: int, longest: int) -> _Room | None:
         """How many lanes to have, and how long. As it is if that is enough for `total` lanes; else
         more than that, to avoid growing again soon; else as many as the limit allows. None if it
         does not even allow the `least`."""
@@ -130,21 +167,26 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             if self.elastic:
                 longer = max(length, min(2 * self.length, longest))
             long = [longer, length]
-        for room in ((lanes, positions) for lanes in many if lanes >= least for positions in long):
-            if room == (self.lanes, self.length) or self._allowed(*room):
-                return room
+        for lanes, positions in product(many, long):
+            same = (lanes, positions) == (self.lanes, self.length)
+            if lanes >= least and (same or self._allowed(lanes, positions)):
+                return _Room(lanes, positions)
+        if not self.running and self._allowed(least, length, anew=True):
+            return _Room(least, length, anew=True)
         return None
 
-    def _allowed(self, lanes: int, length: int) -> bool:
+    def _allowed(self, lanes: int, length: int, anew: bool = False) -> bool:
         if self.max_bytes is None:
             return True
         layers = [
             lanes * cells_of(shape.sight.size, length, self._rounded) * shape.bytes_per_token
             for shape in self.shapes
         ]
-        old = self._tensors.nbytes if any(self._lanes) else 0
+        if self.elastic:
+            return lanes == 1 or sum(layers) <= ADDRESSES * self.max_bytes
+        old = self._tensors.nbytes if any(self._lanes) and not anew else 0
         # While a layer is copied it exists twice.
-        return max(sum(layers), old) + (min(max(layers), old) if old else 0) <= self.max_bytes
+        return max(sum(layers), old) + min(max(layers), old) <= self.max_bytes
 
     # Who has which lane
 
@@ -161,23 +203,34 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
                 return 0
         return common
 
-    def enter(self, parked: Parked, known: int) -> int:
-        """Put an answer into the next lane, with the keys and values of its first `known` tokens,
-        and return which that is. `reserve` has made room for it."""
+    def _enter(self, parked: Parked) -> None:
         place = self.running
         if parked.lane is None:
             if self._lanes[place] is not None:
                 self._move(place, self._free())
-            self._fill(place, parked, known)
+            parked.segment = parked.origin = None
+            self._put(place, _Lane(weakref.ref(parked)))
         elif parked.lane != place:
             self._swap(parked.lane, place)
-        del parked.tokens[known:]
-        lane = self._at(place)
-        lane.filled = Filled(
-            known, max(known, lane.filled.extent) if self._tensors.ringed else known
-        )
         self.running += 1
-        return place
+
+    def _source(self, parked: Parked) -> Parked | Segment | None:
+        """Where the keys and values of an answer are: with whom in a lane, or in which segment."""
+        holder = parked.holder
+        return holder if holder is None or holder.lane is not None else holder.segment
+
+    def _fill(self, parked: Parked, known: int, source: Parked | Segment) -> None:
+        """Copy the first `known` tokens into the answer's lane."""
+        place = parked.lane
+        assert place is not None, "it has just entered"
+        if isinstance(source, Segment):
+            filled = Filled(known, source.filled.extent)
+            self._tensors.load(place, source, filled)
+        else:
+            assert source.lane is not None, "answers in lanes were not moved out since"
+            filled = Filled(known, self._at(source.lane).filled.extent)
+            self._tensors.copy(source.lane, place, filled)
+        self._at(place).filled = filled
 
     def leave(self, place: int, tokens: Sequence[int]) -> None:
         """Let the answer of a lane rest, with `tokens` encoded. The last lane in use takes its
@@ -214,18 +267,6 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         """Set a lane to 0."""
         self._tensors.wipe(place)
         self._at(place).filled = NOTHING
-
-    def _fill(self, place: int, parked: Parked, known: int) -> None:
-        """Give a free lane to an answer."""
-        holder, filled = parked.holder, NOTHING
-        if holder is not None and known:
-            filled = Filled(known, self._filled(holder).extent)
-            if holder.lane is not None:
-                self._tensors.copy(holder.lane, place, filled)
-            elif holder.segment is not None:
-                self._tensors.load(place, holder.segment, filled)
-        parked.segment = parked.origin = None
-        self._put(place, _Lane(weakref.ref(parked), filled))
 
     def _move(self, source: int, target: int) -> None:
         """Move an answer to a free lane."""

@@ -205,8 +205,9 @@ class LaneRunner(BatchRunner):
         while self._waiting and live + len(taken) < most:
             job = self._waiting[0]
             longer = max(length, self._length(job.reach))
-            if not self._pool.fits(len(taken) + 1, longer):
-                if live or taken:
+            held = self._pool.holds(job.reach)
+            if not held or not self._pool.fits(len(taken) + 1, longer):
+                if held and (live or taken):
                     break
                 self._waiting.popleft().reject(
                     CapacityError(
@@ -226,14 +227,12 @@ class LaneRunner(BatchRunner):
 
     def _enter(self, taken: Sequence[_Lane], length: int) -> None:
         """Give each of these a lane of at least `length` positions."""
-        lanes = len(self._lanes) + len(taken)
-        parked = [lane.job.parked for lane in taken]
-        longest = max(self._length(answer.reserve) for answer in parked)
+        self._lanes.extend(taken)
+        lanes = len(self._lanes)
+        longest = max(self._length(lane.job.parked.reserve) for lane in taken)
         padding = 0 if self.exact else self._rows(lanes, 1) - lanes
-        self._pool.reserve(parked, length, max(length, longest), padding)
-        for lane in taken:
-            self._pool.enter(lane.job.parked, lane.start)
-            self._lanes.append(lane)
+        answers = [(lane.job.parked, lane.start) for lane in taken]
+        self._pool.enter(answers, length, max(length, longest), padding)
 
     def _length(self, tokens: int) -> int:
         return lane_length(tokens, self.exact is not None)
