@@ -16,7 +16,8 @@ NEVER = 2**40  # a position that no token looks at
 
 class LanePlan:
     """A forward over the lanes from `first`. `positions` `[rows, tokens]` are those of its tokens,
-    -1 for padding; `ends` `[rows]` say up to which position each lane is then written. Attention
+    -1 for padding; `ends` say up to which position each lane is then written, of rows beyond those
+    too if they are padding. Attention
     reads the first `visible` positions, less those that a token at `lowest` and none after it looks
     at. `scratch` is where padding is written in lanes without a ring."""
 
@@ -68,7 +69,7 @@ class LanePlan:
         return slice(sight.first(self._lowest), self.visible)
 
     def keys(self, sight: LayerSight, ring: int | None) -> Tensor:
-        """The positions of the tokens in those cells: `[1 or rows, keys]`."""
+        """The positions of the tokens in those cells: `[1 or len(ends), keys]`."""
         cells = self.read(sight, ring)
         found = torch.arange(cells.start, cells.stop)[None]
         if ring is None or self.visible <= ring:

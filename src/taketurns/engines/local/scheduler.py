@@ -401,9 +401,7 @@ class LaneRunner(BatchRunner):
         keys = int(ends.max())
         if self.exact is not None:
             keys, positions = visible(keys), positions[: len(fed)]
-        self._pool.plan(
-            first, [lane.length for lane in lanes], positions, ends[: len(positions)], keys, lowest
-        )
+        self._pool.plan(first, [lane.length for lane in lanes], positions, ends, keys, lowest)
         self.counters.forwards += 1
         return self._forward(ids, at, self._pool, hidden, keep)
 
