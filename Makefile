@@ -1,10 +1,12 @@
 # Each target works alone on a machine with Python 3.11 or newer: it makes .venv, installs, and runs.
-# PYTHON=… chooses the interpreter, VENV=… the folder, REAL=… where the real models are kept.
+# PYTHON=… chooses the interpreter, VENV=… the folder, REAL=… where the real models are kept,
+# BENCH=… where the rows of benchmarks go.
 
 VENV ?= .venv
 VLLM ?= .vllm
 REAL ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/taketurns-real
 BENCHMARKS ?= ../shared/benchmarks
+BENCH ?= runs/bench
 PYTHON ?=
 BIN := $(VENV)/bin
 # Harnesses whose pins clash with constraints.txt have environments of their own.
@@ -21,7 +23,7 @@ PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.inst
 NODE_CLIENTS := $(patsubst tests/clients/requirements/%.json,$(CLIENTS)/%/.installed-node,$(wildcard tests/clients/requirements/*.json))
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem test-clients soak real real-models real-learn real-vllm llama-server check duplicates format bench golden models evaluate release-check clean
+    test-ecosystem test-clients soak real real-models real-learn real-vllm llama-server check duplicates format bench bench-all bench-gpu golden models evaluate release-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -106,8 +108,15 @@ format: install-dev  ## let ruff format and mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: install  ## what taking turns costs beside one model alone
-	@$(BIN)/python -m benchmarks.overhead overhead
+bench: install  ## what taking turns costs beside one model alone, in one table (at most 20 minutes; BENCH=… keeps the rows)
+	@$(BIN)/python -m benchmarks.costs.table --out "$(BENCH)/table.jsonl"
+
+bench-all: install  ## the same and all long rows, step by step into BENCH=…; goes on after a stop (hours)
+	@$(BIN)/python -m benchmarks.costs.run "$(BENCH)"
+	@$(BIN)/python -m benchmarks.costs.report "$(BENCH)"
+
+bench-gpu: install  ## an 8B and a 7B shape on the GPU, 13M parameters without one, into BENCH=… (at most 9 minutes)
+	@$(BIN)/python -m benchmarks.gpu --out "$(BENCH)/gpu.jsonl"
 
 models: install-dev  ## which architectures run, and how: docs/models.md (a minute)
 	@$(BIN)/python -m benchmarks.models.survey docs/models.md

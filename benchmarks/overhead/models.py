@@ -18,7 +18,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.overhead.weights import GivenWeights, RandomWeights, engine_on, use_threads
+from benchmarks.overhead.weights import (
+    GivenWeights,
+    RandomWeights,
+    count_parameters,
+    engine_on,
+    use_threads,
+)
 from benchmarks.overhead.workload import CANDIDATES
 from taketurns.checkpoints.prompts import BEGINS, ENDS, QUESTION
 from taketurns.engines.local.engine import LocalEngine
@@ -48,11 +54,6 @@ class LlamaShape:
         layer = attention + 3 * self.hidden * self.ff
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return int(self.layers * layer) + embeddings
-
-    @property
-    def words(self) -> int:
-        """The number of words w0, w1, … in the vocabulary, without digits and switcher's tags."""
-        return self.vocabulary - len(_reserved())
 
     def config(self) -> Any:
         from transformers import LlamaConfig
@@ -99,9 +100,9 @@ class ModelPool:
         """The transformers model of a candidate or of the switcher."""
         return self.weights.load(name).model
 
-    def load(self) -> None:
-        """Put all weights into memory."""
-        for name in self.specs(True):
+    def load(self, *, switcher: bool = True) -> None:
+        """Put the candidates' weights into memory, and the switcher's."""
+        for name in self.specs(switcher):
             self.model(name)
 
     @property
@@ -139,12 +140,22 @@ def random_pool(
             f"--shape: there is no shape {shape!r}; the shapes are {', '.join(SHAPES)}"
         )
     measures = replace(SHAPES[shape], context=context or SHAPES[shape].context)
-    config = measures.config()
+    with pool_of(f"llama-{shape}", measures.config(), device, dtype) as pool:
+        yield pool
+
+
+@contextmanager
+def pool_of(
+    name: str, config: Any, device: str = "auto", dtype: str = "auto"
+) -> Iterator[ModelPool]:
+    """Three candidates and a switcher with random weights, of the text model that `config`
+    describes; it must name no end token."""
     names = [f"candidate {index}" for index in range(CANDIDATES)] + [SWITCHER]
     seeds = {name: seed for seed, name in enumerate(names)}
     weights = RandomWeights(config, seeds, device, dtype)
-    with _folder(config, measures.words) as folder, use_threads(measures.parameters):
-        yield ModelPool(f"llama-{shape}", folder, weights, measures.words)
+    words = config.vocab_size - len(_reserved())
+    with _folder(config, words) as folder, use_threads(count_parameters(config)):
+        yield ModelPool(name, folder, weights, words)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -134,11 +134,11 @@ def measure(
     )
 
 
-def warm_up(pool: ModelPool, batch: int) -> None:
-    """Run everything once, briefly, so that first-time costs are not measured."""
+def warm_up(pool: ModelPool, batch: int, variants: Iterable[str] = tuple(VARIANTS)) -> None:
+    """Run the variants once, briefly, so that first-time costs are not measured."""
     workload = Workload(batch=batch, tokens=12, prompt=16, patch=4)
-    for variant in VARIANTS.values():
-        variant(pool, workload)
+    for name in variants:
+        VARIANTS[name](pool, workload)
 
 
 def switcher_work_of(pool: ModelPool, workload: Workload) -> ForwardWork:

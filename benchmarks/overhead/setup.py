@@ -9,12 +9,18 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("taketurns", "torch", "transformers", "numpy")
+import taketurns
+from taketurns.utils.commits import source_commit
+
+PACKAGES = ("torch", "transformers", "numpy")
+ROOT = Path(__file__).parents[2]
 
 
 def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
-    """Plain values for the head of a report."""
+    """Plain values for the head of a report. The commit is that of the code and the benchmarks; it
+    is "unknown" outside a repository."""
     machine: dict[str, str | int] = {
+        "commit": source_commit(ROOT / "benchmarks", ROOT / "src") or "unknown",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": dtype,
         "cpu": _cpu_name(),
@@ -23,7 +29,8 @@ def describe_setup(device: torch.device, dtype: str) -> dict[str, str | int]:
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
     }
-    return machine | {package: version(package) for package in PACKAGES}
+    versions = {package: version(package) for package in PACKAGES}
+    return machine | {"taketurns": taketurns.__version__} | versions
 
 
 def _usable_cores() -> int:

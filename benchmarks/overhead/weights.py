@@ -52,6 +52,14 @@ class GivenWeights(Weights):
         return LoadedModel(self._models[name], None)
 
 
+def count_parameters(config: Any) -> int:
+    """The number of weights of a model of this configuration; none of them is made."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return int(AutoModelForCausalLM.from_config(deepcopy(config)).num_parameters())
+
+
 def engine_on(
     weights: Weights, specs: Mapping[str, ModelSpec], *, deterministic: bool = False
 ) -> LocalEngine:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
-from taketurns.config.loading import change_policy, load_team_config
 from taketurns.config.policy import Policy
 from taketurns.config.team_config import TeamConfig
 from taketurns.engines.base import Engine
@@ -69,6 +68,8 @@ class Team:
     def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
         """A team from its file; "pocket" is the bundled team. `overrides` change the policy
         (`patch_size=32`). Weights are loaded at first use. Raises ConfigError."""
+        from taketurns.config.loading import change_policy, load_team_config
+
         config = (
             source if isinstance(source, TeamConfig) else load_team_config(source, dict(overrides))
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from hashlib import sha256
@@ -24,6 +23,7 @@ from taketurns.config.team_config import EngineKind, SwitcherKind, TeamConfig
 from taketurns.runs.manifest import Manifest, digest, now
 from taketurns.switchers import candidate_order, head
 from taketurns.types import ModelSpec
+from taketurns.utils.commits import source_commit
 from taketurns.utils.parts import Group, describe_part
 
 WHOLE = 64 << 20  # files up to this size are read whole for a fingerprint
@@ -50,7 +50,7 @@ def describe_run(command: str, team: TeamConfig, data: bytes, **about: Any) -> M
             "team": _plain(asdict(team)),
             "fingerprints": prints,
             "versions": _versions(),
-            "commit": _commit(),
+            "commit": source_commit(Path(__file__).parents[1]),
             **about,
         },
         started=now(),
@@ -206,27 +206,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    """The commit of this package's source, with a + if it has changes; None for an installed
-    package."""
-    here = Path(__file__).parents[1]
-    try:
-        if not _git(here, "ls-files", "__init__.py"):
-            return None
-        return _git(here, "rev-parse", "HEAD") + (
-            "+" if _git(here, "status", "--porcelain", ".") else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
 
 
 def _plain(value: Any) -> Any:

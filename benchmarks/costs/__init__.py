@@ -1,0 +1,1 @@
+"""What taking turns costs in time and memory, as one table."""
