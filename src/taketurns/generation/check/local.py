@@ -30,6 +30,7 @@ from taketurns.engines.local.finite_weights import check_files
 from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, choose_dtype
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.placement import device_of
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
 from taketurns.generation.check.report import (
     UNKNOWN_WAY,
@@ -51,7 +52,6 @@ from taketurns.types import ModelSpec, Query
 PROMPT_TOKENS = 512  # tokens of the prompt in the estimate of an answer's memory
 TOGETHER = "all devices together"
 REFUSED = "refused"
-_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckReport:
@@ -279,14 +279,10 @@ def _way(
 
 def _place(spec: ModelSpec) -> str:
     """A model's place: one device, or all devices together."""
-    where = spec.device_map
-    if where is None:
-        return choose_device(spec.device)
-    places = set(where.values()) if isinstance(where, dict) else {where}
-    if len(places) > 1 or places & {*_SPREADING, "disk"}:
-        return TOGETHER if torch.cuda.is_available() else choose_device("auto")
-    (place,) = places
-    return f"cuda:{place}" if isinstance(place, int) else str(place)
+    device = device_of(spec)
+    if device is not None:
+        return device
+    return TOGETHER if torch.cuda.is_available() else choose_device("auto")
 
 
 def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
