@@ -426,11 +426,42 @@ async def test_closing_beside_new_requests_leaves_nobody_waiting(
 
 def _ask_until_closed(engine: LocalEngine) -> None:
     async def ask() -> None:
-        with pytest.raises(EngineError, match="the engine (is|was) closed"):
-            for seed in range(10_000):
-                await write_together(engine, NAMES, seed, 2)
+        for seed in range(10_000):
+            await write_together(engine, NAMES, seed, 2)
 
-    asyncio.run(ask())
+    with pytest.raises(EngineError, match=r"the engine (is|was) closed"):
+        asyncio.run(ask())
+
+
+async def test_what_a_thread_passes_on_while_the_engine_closes_fails_too(
+    three_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first model's thread is held until the other one has stopped; then it would start a text
+    with both."""
+    engine = engine_for(three_models, 3)
+    await asyncio.gather(write(engine, "m0", 0, 3), write(engine, "m1", 0, 3))
+    held, go = threading.Event(), threading.Event()
+    runner = runner_of(engine, "m0")
+    forward = runner._forward
+
+    def wait(*args: Any) -> Any:
+        held.set()
+        assert go.wait(60)
+        return forward(*args)
+
+    monkeypatch.setattr(runner, "_forward", wait)
+    solo = asyncio.create_task(write(engine, "m0", 0))
+    await until(held.is_set)
+    text = asyncio.create_task(write_together(engine, ("m0", "m1"), 0))
+    await until(lambda: thread_of(engine, "m0")._inbox.qsize() > 0)
+    closing = asyncio.create_task(engine.close())
+    await until(lambda: not thread_of(engine, "m1")._thread.is_alive())
+    go.set()
+    async with asyncio.timeout(60):
+        await closing
+        for task in (solo, text):
+            with pytest.raises(EngineError, match="the engine was closed"):
+                await task
 
 
 # In any company
@@ -445,7 +476,8 @@ async def test_few_lanes_are_never_held_in_a_circle(three_models: dict[str, str]
 
     async def several() -> list[Any]:
         work = [write_together(engine, order, 7, 6) for order in orders * 3]
-        return [completion.token_ids for completion in await asyncio.gather(*work)]
+        async with asyncio.timeout(60):
+            return [completion.token_ids for completion in await asyncio.gather(*work)]
 
     found: list[list[Any]] = []
     callers = [

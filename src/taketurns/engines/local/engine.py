@@ -210,7 +210,9 @@ class LocalEngine:
 
 @dataclass(eq=False)
 class LocalSession:
-    """One answer: its part that each model has encoded (`parked`), and its random draws."""
+    """One answer: its part that each model has encoded (`parked`), and its random draws. Calls of
+    `generate` to several models at a time share these draws in no fixed order; forks have draws of
+    their own."""
 
     engine: LocalEngine
     threads: ModelThreads

@@ -348,6 +348,8 @@ class ModelThread:
         threads = self._engine.threads
         if threads is None:
             threads = 1 if self._largest < SMALL_MODEL else self._most_threads
+        # Each thread has a number of its own, but takes the one that any thread has set last when
+        # it first asks or computes. So it must ask before it sets.
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
             self._measure_again()
