@@ -64,9 +64,8 @@ def engine_on(
     weights: Weights, specs: Mapping[str, ModelSpec], *, deterministic: bool = False
 ) -> LocalEngine:
     """An engine on weights in memory, with the caller's number of threads."""
-    engine = LocalEngine(specs, deterministic=deterministic, threads=torch.get_num_threads())
-    engine._thread._weights = weights
-    return engine
+    threads = torch.get_num_threads()
+    return LocalEngine(specs, deterministic=deterministic, threads=threads, weights=weights)
 
 
 @contextmanager

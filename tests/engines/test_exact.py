@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.engine import LocalEngine
-from taketurns.engines.local.worker import ModelThread
+from taketurns.engines.local.model_threads import ModelThreads
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 
@@ -97,14 +97,14 @@ async def test_products_are_measured_again_when_the_number_of_threads_changes(
     large = ModelSpec(str(make_model(1, num_hidden_layers=6)))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    thread = ModelThread(
+    engine = ModelThreads(
         {"small": small, "large": large}, deterministic=True, max_batch=8, threads=None
     )
     try:
-        await thread.load("small", ())
+        await engine.load("small", ())
         assert threads[1] == 1
-        await thread.load("large", ())
+        await engine.load("large", ())
     finally:
-        await thread.close()
+        await engine.close()
         torch.set_num_threads(before)
     assert threads[1] == threads[6] == 2

@@ -146,6 +146,7 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     "urls": ("engine: {urls: ['http://h:1']}\n", LINE, ["urls", '"http"']),
     "max_batch": ("engine: {max_batch: 0}\n", LINE, ["max_batch", "0"]),
     "threads": ("engine: {threads: 9999}\n", LINE, ["threads", "9999"]),
+    "parallel": ("engine: {parallel: 0}\n", LINE, ["parallel", "0"]),
     "deterministic": ("engine: {deterministic: maybe}\n", LINE, ["deterministic", "maybe"]),
     "memory": ("engine: {memory: much}\n", LINE, ["memory", "much", "4 GiB"]),
     "memory 0": ("engine: {memory: 0 GB}\n", LINE, ["memory", "0 GB"]),

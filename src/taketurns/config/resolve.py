@@ -25,13 +25,14 @@ from taketurns.errors import ConfigError
 from taketurns.types import Candidate, Endpoint, ModelSpec, SamplingOptions
 
 MOST_CANDIDATES = 64
-_LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads")
+_LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads", "parallel")
 _HTTP_KEYS = ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries")
 _ENGINE_LIMITS = {
     "max_batch": (1, 1 << 16),
     "concurrency": (1, 1 << 16),
     "retries": (0, 1000),
     "threads": (1, 4096),
+    "parallel": (1, MOST_CANDIDATES),
 }
 _ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
 _LONGEST_TIME = 10**7  # seconds, some four months

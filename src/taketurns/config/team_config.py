@@ -46,9 +46,10 @@ class EngineConfig:
 
     "local": `deterministic` None means on for float32 on a CPU and off elsewhere. `memory_bytes`
     limits the KV caches, and `threads` the threads of one operation on a CPU; for both, None lets
-    the engine choose. "http": `concurrency` limits the concurrent requests at a replica, `timeout`
-    the seconds of one request (all attempts together have twice as many), `token_timeout` the
-    seconds between two tokens of a stream, and `retries` the repetitions of a request. Any other
+    the engine choose. `parallel` limits the models that run on the CPU at the same time. "http":
+    `concurrency` limits the concurrent requests at a replica, `timeout` the seconds of one request
+    (all attempts together have twice as many), `token_timeout` the seconds between two tokens of a
+    stream, and `retries` the repetitions of a request. Any other
     kind is a user's own engine (`utils/parts.py`), made with the models and `settings`.
     """
 
@@ -57,6 +58,7 @@ class EngineConfig:
     max_batch: int = 64
     memory_bytes: int | None = None
     threads: int | None = None
+    parallel: int = 1
     concurrency: int = 64
     timeout: float = 300.0
     token_timeout: float = 30.0

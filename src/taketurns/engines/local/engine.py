@@ -1,8 +1,9 @@
 """The local engine: transformers models in this process.
 
-One thread runs all models in rounds: in each round, every model with work encodes new tokens and
-writes one token for each answer that it is writing. Any number of answers can run concurrently;
-each is a coroutine that waits for its turn's result.
+A thread runs models in rounds: in each round, every model with work encodes new tokens and writes
+one token for each answer that it is writing. Models on one device share a thread; models in
+different threads run at the same time. Any number of answers can run concurrently; each is a
+coroutine that waits for its turn's result.
 
 Keys and values are kept for each (model, answer) between turns, so a model encodes only new tokens.
 Memory is bounded by admission: a session states the greatest length of its answer and waits until
@@ -33,11 +34,13 @@ from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ALL_OPTIONS, Combine, ModelInfo, OnToken, Prompt
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
+from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.memory import kv_budget
+from taketurns.engines.local.model_threads import ModelThreads
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, PromptScoreRequest, ScoreRequest
 from taketurns.engines.local.scheduler import ModelCounters
-from taketurns.engines.local.worker import ModelThread, RunningModel
+from taketurns.engines.local.worker import RunningModel
 from taketurns.errors import ConfigError, concerning
 from taketurns.types import Completion, ModelSpec, Sampling, Token
 from taketurns.utils.seeds import generator
@@ -49,7 +52,9 @@ class LocalEngine:
     `deterministic`: an answer's tokens do not depend on the rest of the batch; this is possible for
     float32 on a CPU, and None means on there and off elsewhere. `max_batch` limits the rows of one
     forward, `memory_bytes` the memory of the answers' keys and values (None: a share of the free
-    memory), `threads` the threads of one operation on a CPU."""
+    memory), `threads` the threads of one operation on a CPU. `parallel` is the greatest number of
+    models that run on the CPU at the same time; each other device runs one model at a time.
+    `weights` replaces the weights that `specs` name."""
 
     def __init__(
         self,
@@ -59,14 +64,21 @@ class LocalEngine:
         max_batch: int = 64,
         memory_bytes: int | None = None,
         threads: int | None = None,
+        parallel: int = 1,
+        weights: Weights | None = None,
     ) -> None:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
         self._reading = threading.Lock()
         self._running: dict[str, RunningModel] = {}
         self._shared: dict[tuple[str, ...], Shared] = {}
-        self._thread = ModelThread(
-            self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
+        self._threads = ModelThreads(
+            self._specs,
+            deterministic=deterministic,
+            max_batch=max_batch,
+            threads=threads,
+            parallel=parallel,
+            weights=weights,
         )
         self._memory_bytes = memory_bytes
         self._admission = Admission(self._share_memory)
@@ -85,6 +97,7 @@ class LocalEngine:
             max_batch=settings.max_batch,
             memory_bytes=settings.memory_bytes,
             threads=settings.threads,
+            parallel=settings.parallel,
         )
 
     async def info(self, model: str) -> ModelInfo:
@@ -110,7 +123,7 @@ class LocalEngine:
         await self.info(model)
         if model not in self._running:
             suppressed = sorted(await self._suppressed(model))
-            self._running[model] = await self._thread.load(model, suppressed)
+            self._running[model] = await self._threads.load(model, suppressed)
 
     async def _suppressed(self, model: str) -> frozenset[int]:
         """The ids that the model must not write: those that its files forbid, and ids beyond the
@@ -141,12 +154,12 @@ class LocalEngine:
 
     def counters(self, model: str) -> ModelCounters:
         """The counters of a model's work."""
-        return self._thread.counters(model)
+        return self._threads.counters(model)
 
     @property
     def failure(self) -> str | None:
         """Why the engine can run no model any more; None while it can."""
-        return self._thread.failure
+        return self._threads.failure
 
     @property
     def reserved_bytes(self) -> int:
@@ -170,7 +183,7 @@ class LocalEngine:
             tokens = min(info.context for info in self._info.values())
         need = self._need(tokens)
         async with self._admission.admit(need):
-            session = LocalSession(self, self._thread, self._admission, need, tokens, seed)
+            session = LocalSession(self, self._threads, self._admission, need, tokens, seed)
             try:
                 yield session
             finally:
@@ -185,20 +198,22 @@ class LocalEngine:
         loaded."""
         devices = {model.device for model in self._running.values()}
         total = self._memory_bytes or kv_budget(devices)
-        self._thread.bound_lanes(total)
+        self._threads.bound_lanes(total)
         return total
 
     async def close(self) -> None:
-        """Stop the thread and release the weights; running answers fail."""
-        await self._thread.close()
+        """Stop the threads and release the weights; running answers fail."""
+        await self._threads.close()
 
 
 @dataclass(eq=False)
 class LocalSession:
-    """One answer: its part that each model has encoded (`parked`), and its random draws."""
+    """One answer: its part that each model has encoded (`parked`), and its random draws. Calls of
+    `generate` to several models at a time share these draws in no fixed order; forks have draws of
+    their own."""
 
     engine: LocalEngine
-    thread: ModelThread
+    threads: ModelThreads
     admission: Admission
     need: int
     tokens: int
@@ -218,7 +233,7 @@ class LocalSession:
         info = await self.engine.info(model)
         ids = info.prompt_ids(prompt, sampling.max_tokens)
         async with self._turns[model]:
-            completion: Completion = await self.thread.run(
+            completion: Completion = await self.threads.run(
                 model,
                 partial(GenerateRequest, ids, self._kept(model)),
                 emit=on_token,
@@ -270,7 +285,7 @@ class LocalSession:
         async with AsyncExitStack() as turns:
             for model in sorted(set(models)):  # always in the same order, to avoid a deadlock
                 await turns.enter_async_context(self._turns[model])
-            completion: Completion = await self.thread.run_together(models, make)
+            completion: Completion = await self.threads.run_together(models, make)
         return completion
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
@@ -291,7 +306,7 @@ class LocalSession:
         ids = (await self.engine.info(model)).prompt_ids(prompt, 1)
         async with self._turns[model]:
             make = partial(PromptScoreRequest, ids, self._kept(model), top=top)
-            tokens: tuple[Token, ...] = await self.thread.run(model, make)
+            tokens: tuple[Token, ...] = await self.threads.run(model, make)
         return tokens
 
     async def next_logprobs(self, model: str, prompt: Prompt) -> Tensor:
@@ -320,7 +335,7 @@ class LocalSession:
     def close(self) -> None:
         """Free the answer's keys and values."""
         self.parked = {}
-        self.thread.sweep()
+        self.threads.sweep()
 
     def _kept(self, model: str) -> Parked:
         return self.parked.setdefault(model, Parked(self.tokens))
@@ -331,7 +346,7 @@ class LocalSession:
         ids = (await self.engine.info(model)).prompt_ids(prompt, 1)
         async with self._turns[model]:
             make = partial(ScoreRequest, ids, self._kept(model), want=want)
-            return await self.thread.run(model, make, **what)
+            return await self.threads.run(model, make, **what)
 
 
 def _read_info(name: str, spec: ModelSpec) -> ModelInfo:

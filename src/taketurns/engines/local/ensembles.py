@@ -7,10 +7,9 @@ ids are equal, and the end, whose probability is the sum over a model's end toke
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 import torch
@@ -18,12 +17,14 @@ from torch import Tensor
 
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.engines.base import Combine, ModelInfo
-from taketurns.engines.local.logits import Ids, shaped
-from taketurns.engines.local.next_token import barred_tokens
+from taketurns.engines.local.logits import Ids
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, Job
-from taketurns.engines.local.sampling import drawable, sample
-from taketurns.errors import ConfigError, NotANumberError
+from taketurns.engines.local.sampling import drawable
+from taketurns.errors import ConfigError
+
+Post = Callable[[Callable[[], None]], None]
+"""Hands a call to a thread, which makes it before its next round."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,23 +74,32 @@ class Shared:
 
 
 class EnsembleMember(Job):
-    """One model's lane in an ensemble."""
+    """One model's lane in an ensemble. `post` hands a call to the thread that runs the model; what
+    a lane must know is set by such calls, so it never changes in the middle of a round."""
 
-    def __init__(self, prompt: Sequence[int], parked: Parked, ensemble: Ensemble) -> None:
+    def __init__(
+        self, place: int, prompt: Sequence[int], parked: Parked, ensemble: Ensemble
+    ) -> None:
         super().__init__(prompt, parked, lambda result: None, ensemble.fail)
         self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
-        self.logits: Tensor | None = None
         self.told: int | None = None
+        self.post: Post = _nowhere
+        self._place = place
         self._ensemble = ensemble
 
     def offer(self, logits: Tensor) -> None:
         """Add the model's logits `[vocabulary]` after the text so far."""
         if drawable(logits):
-            self.logits = logits
+            self._ensemble.offer(self._place, logits)
         else:
             self.fail_at("the next token")
             assert self.failure is not None
             self._ensemble.fail(self.failure)
+
+    def hear(self, token: int | None, *, ends: bool) -> None:
+        """Receive the drawn token; `ends`: the answer is complete, so the lane is parked. Called in
+        the model's thread."""
+        self.told, self.ended = token, ends
 
     def finished(self) -> None:
         """Record that the lane is parked."""
@@ -98,7 +108,11 @@ class EnsembleMember(Job):
 
 class Ensemble:
     """An answer that several models write together. `pen` draws and counts for all of them; it is
-    never submitted to a runner."""
+    never submitted to a runner.
+
+    The models may run in different threads, and the caller cancels from another one. `place` comes
+    first. Then each model offers its logits; with the last ones the ensemble is ready for a draw
+    (`engines/local/ensemble_draws.py`), and only draws use `pen` until the answer is complete."""
 
     def __init__(
         self,
@@ -112,110 +126,84 @@ class Ensemble:
         self.shared = shared
         self.combine = combine
         self.parts = [
-            EnsembleMember(p, kept, self) for p, kept in zip(prompts, parked, strict=True)
+            EnsembleMember(place, prompt, kept, self)
+            for place, (prompt, kept) in enumerate(zip(prompts, parked, strict=True))
         ]
+        self._lock = threading.Lock()
+        self._logits: dict[int, Tensor] = {}
         self._lanes = len(self.parts)
+        self._settled = False
+        self._when_ready: Callable[[Ensemble], None] = _not_placed
+
+    def place(
+        self, models: Sequence[str], posts: Sequence[Post], when_ready: Callable[[Ensemble], None]
+    ) -> None:
+        """Say for each part which model it is for and which thread runs that, and what to call
+        when all models have given their logits."""
+        self._when_ready = when_ready
+        for part, model, post in zip(self.parts, models, posts, strict=True):
+            part.model, part.post = model, post
 
     @property
-    def over(self) -> bool:
-        """Whether the answer is finished, failed or cancelled."""
-        return all(part.cancelled or part.ended for part in self.parts)
+    def cancelled(self) -> bool:
+        return any(part.cancelled for part in self.parts)
 
-    @property
-    def ready(self) -> bool:
-        """Whether every model has given its logits."""
-        return not self.over and all(part.logits is not None for part in self.parts)
+    def offer(self, place: int, logits: Tensor) -> None:
+        """Add the logits of one part; the last ones make the ensemble ready."""
+        with self._lock:
+            self._logits[place] = logits
+            ready = len(self._logits) == len(self.parts)
+        if ready:
+            self._when_ready(self)
 
-    def take(self, token: int) -> None:
-        """Give the drawn token to all models."""
-        finish = self.pen.take(token)
-        for part in self.parts:
-            part.logits = None
-            part.ended = finish is not None
-            part.told = token
+    def collect(self) -> list[Tensor]:
+        """Take the logits of all parts, in their order."""
+        with self._lock:
+            logits, self._logits = self._logits, {}
+        return [logits[place] for place in range(len(self.parts))]
 
-    def constrain(self) -> None:
-        """Ask the constraint which tokens may follow; end the answer if none may."""
+    def constrain(self) -> bool:
+        """Ask the constraint which tokens may follow; True if none may, so the answer is
+        complete."""
         try:
-            whole = self.pen.constrain()
+            return self.pen.constrain()
         except Exception as error:  # a constraint's error fails only its own answer
             self.fail(error)
-            return
-        for part in self.parts if whole else ():
-            part.ended = True
+            return False
 
     def parted(self) -> None:
         """Count a parked lane; the last one completes the answer."""
-        self._lanes -= 1
-        if not self._lanes:
+        with self._lock:
+            self._lanes -= 1
+            complete = not self._lanes and not self._settled
+            self._settled = self._settled or complete
+        if complete:
             self.pen.finished()
 
     def fail(self, error: Exception) -> None:
         """Fail the whole ensemble, because one model failed."""
-        if not self.over:
-            self.cancel()
-            self.pen.reject(error)
+        with self._lock:
+            if self._settled:
+                return
+            self._settled = True
+        self.cancel()
+        self.pen.reject(error)
 
     def cancel(self) -> None:
-        """Cancel; the lanes are freed in the next round."""
+        """Cancel; each thread frees its lanes in its next round, which this starts."""
         for part in self.parts:
             part.cancelled = True
+        for post in {part.post for part in self.parts}:
+            post(_no_call)
 
 
-def advance(ensembles: Iterable[Ensemble]) -> list[Ensemble]:
-    """Draw the next token of every ensemble that is ready. Returns those that are not over."""
-    left = [ensemble for ensemble in ensembles if not ensemble.over]
-    alike: defaultdict[tuple[Shared, Combine], list[Ensemble]] = defaultdict(list)
-    for ensemble in left:
-        if ensemble.ready:
-            alike[ensemble.shared, ensemble.combine].append(ensemble)
-    for (shared, combine), group in alike.items():
-        try:
-            _draw(shared, combine, group)
-        except Exception as error:  # an error in `combine` fails only the ensembles that use it
-            for ensemble in group:
-                ensemble.fail(error)
-    return left
+def _nowhere(call: Callable[[], None]) -> None:
+    """The thread of a part that is not placed."""
 
 
-@torch.inference_mode()
-def _draw(shared: Shared, combine: Callable[[Tensor], Tensor], group: Sequence[Ensemble]) -> None:
-    models = range(len(shared.ends))
-    logits = [torch.stack([_logits(e.parts[model]) for e in group]) for model in models]
-    scores = combine(shared.logprobs(logits))
-    sound = drawable(scores).tolist()
-    for ensemble, drawn_from in zip(group, sound, strict=True):
-        if not drawn_from:
-            names = ", ".join(part.model for part in ensemble.parts)
-            ensemble.fail(NotANumberError(f"{names} together gave NaN or infinity as logits"))
-    for ensemble, drawn_from in zip(group, sound, strict=True):
-        if drawn_from and ensemble.pen.constraint is not None:
-            ensemble.constrain()
-    rows = [row for row, ensemble in enumerate(group) if sound[row] and not ensemble.over]
-    going = [group[row] for row in rows]
-    if not going:
-        return
-    scores = _constrained(scores[rows], shared, going)
-    scores = shaped(scores, [ensemble.pen.shaper for ensemble in going], shared.columns)
-    drawn = sample(scores, [ensemble.pen.draw() for ensemble in going]).tolist()
-    for ensemble, index in zip(going, drawn, strict=True):
-        ends = index == len(shared.ordinary)
-        ensemble.take(shared.end if ends else int(shared.ordinary[index]))
+def _no_call() -> None:
+    """Only wakes a thread."""
 
 
-def _constrained(scores: Tensor, shared: Shared, group: Sequence[Ensemble]) -> Tensor:
-    """The same scores `[rows, outcomes]`, without the outcomes that a constraint does not allow."""
-    rows = [row for row, ensemble in enumerate(group) if ensemble.pen.allowed is not None]
-    if not rows:
-        return scores
-    outcomes = [*shared.ordinary.tolist(), shared.end]
-    size = max(outcomes) + 1
-    barred = np.stack([barred_tokens(group[row].pen, size)[outcomes] for row in rows])
-    scores = scores.clone()
-    scores[rows] = scores[rows].masked_fill(torch.from_numpy(barred).to(scores.device), -inf)
-    return scores
-
-
-def _logits(part: EnsembleMember) -> Tensor:
-    assert part.logits is not None
-    return part.logits
+def _not_placed(ensemble: Ensemble) -> None:
+    raise AssertionError("an ensemble is placed before its parts run")

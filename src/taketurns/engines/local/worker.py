@@ -1,7 +1,8 @@
-"""The thread that runs the models.
+"""A thread that runs models.
 
 A round takes the requests that have arrived, lets every model with work do one step, and returns
-the results with one wake-up per event loop, for any number of tokens.
+the results with one wake-up per event loop, for any number of tokens. An engine has one such thread
+or several, each with models of its own (`engines/local/model_threads.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -20,13 +19,16 @@ import torch
 
 from taketurns.engines.base import OnToken
 from taketurns.engines.local import batch_invariant as exact
-from taketurns.engines.local.ensembles import Ensemble, advance
+from taketurns.engines.local.ensemble_draws import Draws
+from taketurns.engines.local.ensembles import Ensemble
 from taketurns.engines.local.equivalence import described
-from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
+from taketurns.engines.local.equivalence_records import ProofRecords
+from taketurns.engines.local.lifetime import Lifetime
 from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.outbox import Outbox
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
 from taketurns.errors import (
@@ -42,7 +44,8 @@ LOG = logging.getLogger("taketurns.engines")
 SMALL_MODEL = 20_000_000  # parameters
 JobOrEnsemble = TypeVar("JobOrEnsemble", Job, Ensemble)
 
-_ENDED = "the thread that runs the models has ended: restart the process"
+ENDED = "the thread that runs the models has ended: restart the process"
+CLOSED = "the engine was closed while an answer was being written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +70,46 @@ class RunningModel:
         return self.way is Way.KEPT
 
 
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What the threads of an engine share. `loading` is held while a thread loads a model, because
+    transformers changes settings of the whole process meanwhile, such as the default dtype.
+    `threads` are those of one operation on a CPU, `deterministic` and `max_batch` as for
+    `LocalEngine`."""
+
+    specs: Mapping[str, ModelSpec]
+    weights: Weights
+    records: ProofRecords
+    deterministic: bool | None
+    max_batch: int
+    threads: int | None
+    lifetime: Lifetime = field(default_factory=Lifetime)
+    outbox: Outbox = field(default_factory=Outbox)
+    draws: Draws = field(default_factory=Draws)
+    loading: threading.Lock = field(default_factory=threading.Lock)
+
+
 class ModelThread:
-    """Owns the weights and runs jobs on them. `max_batch` limits the rows of a forward."""
+    """Runs some of an engine's models, those that `load` was called for. `most_threads` are the
+    most threads of an operation if the engine does not say how many; `died` is called if the thread
+    ends by an error."""
 
     def __init__(
-        self,
-        specs: Mapping[str, ModelSpec],
-        *,
-        deterministic: bool | None,
-        max_batch: int,
-        threads: int | None,
+        self, name: str, engine: EngineParts, most_threads: int, died: Callable[[str], None]
     ) -> None:
-        self._specs = dict(specs)
-        self._weights = Weights(specs)
-        self._records = ProofRecords(default_folder())
-        self._threads = threads
+        self.name = name
+        self._engine = engine
+        self._outbox = engine.outbox
+        self._most_threads = most_threads
+        self._died = died
         self._broken: set[str] = set()
-        self._default_threads = torch.get_num_threads()
         self._largest = 0
         self._exactly: dict[str, Any] = {}
-        self._deterministic = deterministic
-        self._max_batch = max_batch
         self._runners: dict[str, BatchRunner] = {}
         self._models: dict[str, RunningModel] = {}
-        self._ensembles: list[Ensemble] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._outbox: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
-        self._outbox = defaultdict(list)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._asking: set[Callable[[Exception], None]] = set()
-        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._starting = threading.Lock()
 
     # Called from event loops
 
@@ -137,34 +148,14 @@ class ModelThread:
             return job
 
         if emit is not None:
-            arguments["emit"] = lambda token: self._post(loop, lambda: show(token))
-        return await self._run(make_job, lambda job: self._runners[model].submit(job), model)
+            arguments["emit"] = lambda token: self._outbox.post(loop, lambda: show(token))
+        return await self.run_work(make_job, lambda job: self.submit([job]), model)
 
-    async def run_together(self, models: Sequence[str], make: Callable[..., Ensemble]) -> Any:
-        """Run the ensemble from `make` for these models, which must be loaded. If the caller is
-        cancelled, it ends in the next round."""
-
-        def make_ensemble(**callbacks: Any) -> Ensemble:
-            for model in models:
-                if not isinstance(self._runners[model], LaneRunner):
-                    raise EngineError(
-                        f"{model} cannot write tokens together with other models, because its "
-                        "cache cannot be extended (taketurns check says why): leave it out"
-                    )
-            return make(**callbacks)
-
-        def submit(ensemble: Ensemble) -> None:
-            self._ensembles.append(ensemble)
-            for model, part in zip(models, ensemble.parts, strict=True):
-                part.model = model
-                self._runners[model].submit(part)
-
-        return await self._run(make_ensemble, submit, ", ".join(dict.fromkeys(models)))
-
-    async def _run(
+    async def run_work(
         self, make: Callable[..., JobOrEnsemble], submit: Callable[[JobOrEnsemble], None], who: str
     ) -> Any:
-        """Make and submit work in the thread, unless the caller is cancelled before that."""
+        """Make and submit work in the thread, unless the caller is cancelled before that; `who` is
+        the model or models in messages."""
         work: JobOrEnsemble | None = None
         withdrawn = False
 
@@ -180,48 +171,41 @@ class ModelThread:
             withdrawn = True
             if work is not None:
                 work.cancel()
+                self.post(_nothing)  # the thread may be asleep
             raise
 
+    def post(self, call: Callable[[], None]) -> None:
+        """Let the thread make a call before its next round; wakes it if it sleeps. Any thread may
+        call this."""
+        self._inbox.put(call)
+
     @property
-    def failure(self) -> str | None:
-        """Why no model can run any more; None while models can run."""
-        thread = self._thread
-        if self._failure is None and thread is not None and not self._closed:
-            return None if thread.is_alive() else _ENDED
-        return self._failure
+    def runners(self) -> Sequence[BatchRunner]:
+        """The runners of the loaded models."""
+        return list(self._runners.values())
+
+    def running(self, model: str) -> RunningModel:
+        """Facts about a loaded model."""
+        return self._models[model]
 
     def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
         return runner.counters if runner is not None else ModelCounters()
 
-    @property
-    def lane_bytes(self) -> int:
-        return sum(runner.lane_bytes for runner in self._runners.values())
-
-    def bound_lanes(self, total: int) -> None:
-        """Limit the keys and values of all models to `total` bytes, divided so that each model has
-        room for the same number of tokens. The models must be loaded."""
-        runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
-        whole = sum(runner.cache.bytes_per_token for runner in runners)
-        for runner in runners:
-            share = total if runner.cache.elastic else total // 2
-            runner.bound(share * runner.cache.bytes_per_token // whole)
-
     def sweep(self) -> None:
-        """Free the memory of answers that are gone, in the next round."""
-        with self._lock:
-            if self._thread is not None and not self._closed:
-                self._inbox.put(self._sweep)
+        """Free the memory of answers that are gone, before the next round."""
+        self.post(self._sweep)
 
-    async def close(self) -> None:
+    def stop(self) -> None:
         """Stop at the end of the round; running jobs fail."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
         self._inbox.put(None)
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+
+    def join(self) -> None:
+        """Wait until the thread has stopped."""
+        with self._starting:
+            started = self._thread.ident is not None
+        if started:
+            self._thread.join()
 
     async def _ask(
         self,
@@ -232,14 +216,14 @@ class ModelThread:
         future: asyncio.Future[Any] = loop.create_future()
 
         def done(value: Any) -> None:
-            self._post(loop, lambda: None if future.done() else future.set_result(value))
+            self._outbox.post(loop, lambda: None if future.done() else future.set_result(value))
 
         def failed(error: Exception) -> None:
             known = _as_ours(error, who)
             if isinstance(known, NotANumberError) and who not in self._broken:
                 self._broken.add(who)  # warn once: other candidates may continue the answers
                 LOG.warning("%s; its patch or decision has failed", known)
-            self._post(loop, lambda: None if future.done() else future.set_exception(known))
+            self._outbox.post(loop, lambda: None if future.done() else future.set_exception(known))
 
         def run() -> None:
             try:
@@ -247,22 +231,25 @@ class ModelThread:
             except Exception as error:  # it fails only the caller, not the thread
                 failed(error)
 
-        with self._lock:
-            if self._closed:
-                raise EngineError("the engine is closed")
-            if (failure := self.failure) is not None:
-                raise EngineError(failure)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._main, name="models", daemon=True)
-                self._thread.start()
-            self._asking.add(failed)
-            self._inbox.put(run)
+        self._engine.lifetime.enter(failed)
         try:
+            self._inbox.put(run)
+            self._begin()
             return await future
         finally:
-            self._asking.discard(failed)
+            self._engine.lifetime.leave(failed)
+
+    def _begin(self) -> None:
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     # In the thread
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Let jobs wait for their models, which must be loaded here."""
+        for job in jobs:
+            self._runners[job.model].submit(job)
 
     def _sweep(self) -> None:
         for runner in self._runners.values():
@@ -273,23 +260,14 @@ class ModelThread:
         try:
             self._rounds()
         except BaseException as error:  # otherwise all callers would wait forever
-            LOG.critical(_ENDED, exc_info=error)
-            self._end(f"{_ENDED} ({described(error)})")
-
-    def _end(self, failure: str) -> None:
-        """Reject running requests, and all later ones with `failure`."""
-        with self._lock:
-            self._failure = failure
-            asking = list(self._asking)
-        for failed in asking:
-            failed(EngineError(failure))
-        self._flush()
+            LOG.critical(ENDED, exc_info=error)
+            self._died(f"{ENDED} ({described(error)})")
 
     def _rounds(self) -> None:
+        moving = False
         while True:
-            busy = any(runner.busy for runner in self._runners.values())
             try:
-                arrived = self._inbox.get(block=not busy)
+                arrived = self._inbox.get(block=not moving)
                 while True:
                     if arrived is None:
                         self._stop()
@@ -298,12 +276,25 @@ class ModelThread:
                     arrived = self._inbox.get_nowait()
             except Empty:
                 pass
+            moving = False
             for runner in self._runners.values():
-                if runner.busy:
-                    runner.step()
-            if self._ensembles:
-                self._ensembles = advance(self._ensembles)
-            self._flush()
+                if runner.busy and self._step(runner):
+                    moving = True
+            self._engine.draws.advance()
+            self._outbox.flush()
+
+    def _step(self, runner: BatchRunner) -> bool:
+        """Do one step. Returns whether another one may do anything before a call arrives: not if
+        all lanes wait for a token that other models write too. Such a step computes nothing and
+        rejects nothing, and a token, a cancellation and a new job all arrive as calls."""
+        before = runner.counters.forwards
+        runner.step()
+        waits = (
+            isinstance(runner, LaneRunner)
+            and runner.counters.forwards == before
+            and self._outbox.empty
+        )
+        return runner.busy and not waits
 
     def _load_for(
         self,
@@ -314,24 +305,25 @@ class ModelThread:
     ) -> None:
         if model not in self._models:
             try:
-                self._runners[model] = self._runner(model, suppressed)
+                with self._engine.loading:
+                    self._runners[model] = self._runner(model, suppressed)
             except TakeTurnsError as error:
                 failed(error)
                 return
         done(None)
 
     def _runner(self, model: str, suppressed: Sequence[int]) -> BatchRunner:
-        loaded = self._weights.load(model)
+        loaded = self._engine.weights.load(model)
         weight = loaded.model.get_input_embeddings().weight
         device = str(weight.device)
         self._set_threads(loaded.model)
         obstacle = exact.obstacle(loaded.model.config)
-        if self._deterministic and obstacle is not None:
+        if self._engine.deterministic and obstacle is not None:
             raise ConfigError(exact.refusal(model, obstacle))
-        wanted = exact.wanted(self._deterministic, device, weight.dtype, obstacle)
-        running = Running(wanted, self._max_batch, suppressed)
-        spec = self._specs[model]
-        found, runner = choose(spec, loaded, running, self._records)
+        wanted = exact.wanted(self._engine.deterministic, device, weight.dtype, obstacle)
+        running = Running(wanted, self._engine.max_batch, suppressed)
+        spec = self._engine.specs[model]
+        found, runner = choose(spec, loaded, running, self._engine.records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a correct way has a runner"
         cache = CacheSize()
@@ -347,7 +339,7 @@ class ModelThread:
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
         """Raise ConfigError if a model must run in exact rounds and has no shapes for them."""
-        if shapes is None and self._deterministic:
+        if shapes is None and self._engine.deterministic:
             raise ConfigError(
                 f"{model} cannot be run with engine.deterministic: true, because it has no layer "
                 "whose products can be measured: remove engine.deterministic"
@@ -358,7 +350,7 @@ class ModelThread:
         for model in self._exactly:
             runner = self._runners.get(model)
             if isinstance(runner, LaneRunner):
-                runner.exact = exact.measure(self._exactly[model], self._max_batch)
+                runner.exact = exact.measure(self._exactly[model], self._engine.max_batch)
                 self._check_exact(model, runner.exact)
                 self._models[model] = replace(self._models[model], cache=runner.cache)
 
@@ -366,28 +358,21 @@ class ModelThread:
         """Set the number of threads. Small models run on one thread: an operation is too short for
         a second, and on a busy machine threads that wait for each other are many times slower."""
         self._largest = max(self._largest, model.num_parameters())
-        threads = self._threads
+        threads = self._engine.threads
         if threads is None:
-            threads = 1 if self._largest < SMALL_MODEL else self._default_threads
+            threads = 1 if self._largest < SMALL_MODEL else self._most_threads
+        # Each thread has a number of its own, but takes the one that any thread has set last when
+        # it first asks or computes. So it must ask before it sets.
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
             self._measure_again()
 
     def _stop(self) -> None:
-        error = EngineError("the engine was closed while an answer was being written")
+        error = EngineError(self._engine.lifetime.failure or CLOSED)
         for runner in self._runners.values():
             runner.reject_all(error)
         self._runners.clear()
-        self._flush()
-
-    def _post(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        self._outbox[loop].append(call)
-
-    def _flush(self) -> None:
-        for loop, calls in self._outbox.items():
-            with suppress(RuntimeError):  # the loop is closed, so nothing waits there
-                loop.call_soon_threadsafe(_run_all, loop, calls)
-        self._outbox.clear()
+        self._outbox.flush()
 
 
 def _as_ours(error: Exception, who: str) -> TakeTurnsError:
@@ -400,10 +385,5 @@ def _as_ours(error: Exception, who: str) -> TakeTurnsError:
     return ours
 
 
-def _run_all(loop: asyncio.AbstractEventLoop, calls: list[Callable[[], None]]) -> None:
-    """Run callbacks; a failure in one of them does not affect the others."""
-    for call in calls:
-        try:
-            call()
-        except Exception as error:
-            loop.call_exception_handler({"message": "a callback failed", "exception": error})
+def _nothing() -> None:
+    """Only wakes the thread."""

@@ -31,6 +31,7 @@ from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, 
 from taketurns.engines.local.masks import sights_of
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.placement import device_of
 from taketurns.engines.local.plain_forward import Unfit
 from taketurns.engines.local.reclaimable import is_elastic
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
@@ -54,7 +55,6 @@ from taketurns.types import ModelSpec, Query
 PROMPT_TOKENS = 512  # tokens of the prompt in the estimate of an answer's memory
 TOGETHER = "all devices together"
 REFUSED = "refused"
-_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckReport:
@@ -296,14 +296,10 @@ def _way(
 
 def _place(spec: ModelSpec) -> str:
     """A model's place: one device, or all devices together."""
-    where = spec.device_map
-    if where is None:
-        return choose_device(spec.device)
-    places = set(where.values()) if isinstance(where, dict) else {where}
-    if len(places) > 1 or places & {*_SPREADING, "disk"}:
-        return TOGETHER if torch.cuda.is_available() else choose_device("auto")
-    (place,) = places
-    return f"cuda:{place}" if isinstance(place, int) else str(place)
+    device = device_of(spec)
+    if device is not None:
+        return device
+    return TOGETHER if torch.cuda.is_available() else choose_device("auto")
 
 
 def _prompt(spec: ModelSpec, codec: TextCodec) -> str:
