@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from benchmarks.costs.budget import Budget, interleave
 from benchmarks.costs.rows import NO_TIME, Row, Spread, left_out, of_seconds
 from benchmarks.costs.shapes import AT_MOST, REFERENCE, Kind, Shapes, kind_of
 from benchmarks.costs.units import Say, Setting, Unit
+from benchmarks.costs.ways import extra_work
 from benchmarks.overhead.memory import settled
 from benchmarks.overhead.models import ModelPool, pool_of
 from benchmarks.overhead.overhead import warm_up
 from benchmarks.overhead.variants import VARIANTS
 from benchmarks.overhead.workload import Workload
-from taketurns.engines.local.worker import RunningModel
 from taketurns.errors import TakeTurnsError
 
 GROUP = "shapes"
@@ -40,6 +39,11 @@ def shape_rows(
 ) -> Iterator[Row]:
     """The rows of each unit, one for each shape. A shape that encodes its whole prompt again at
     every turn is measured one answer at a time."""
+    if budget.left <= 0:
+        for unit in units:
+            for name in shapes:
+                yield left_out(unit.name, WHAT.format(shape=name), unit.batch, unit.tokens, NO_TIME)
+        return
     with ExitStack() as stack:
         subjects, refused = dict[str, _Subject](), dict[str, str]()
         for name, make in shapes.items():
@@ -48,12 +52,9 @@ def shape_rows(
             pool = stack.enter_context(pool_of(name, config, "cpu", "float32"))
             pool.load(switcher=False)
             try:
-                running = asyncio.run(_running(pool))
+                subjects[name] = _Subject(pool, kind_of(config), extra_work(pool))
             except TakeTurnsError as error:
                 refused[name] = str(error)
-                continue
-            slow = "" if running.keeps_cache else f"the engine {running.way.costs}"
-            subjects[name] = _Subject(pool, kind_of(config), slow)
         stack.enter_context(settled())
         for unit in units:
             slow = {name: subject.slow for name, subject in subjects.items() if subject.slow}
@@ -68,24 +69,15 @@ def shape_rows(
                     yield next(rows)
 
 
-async def _running(pool: ModelPool) -> RunningModel:
-    """How an engine runs the first candidate."""
-    engine, name = pool.engine(), pool.candidates[0].name
-    try:
-        await engine.load(name)
-        return engine.running(name)
-    finally:
-        await engine.close()
-
-
 def _rows(
     subjects: Mapping[str, _Subject], unit: Unit, setting: Setting, budget: Budget, say: Say
 ) -> Iterator[Row]:
     workload = Workload(unit.batch, unit.tokens, clock=setting.clock)
     runs: dict[tuple[str, str], Callable[[], float]] = {}
     for shape, subject in subjects.items():
-        say(f"{unit.name}: warming up {shape}")
-        warm_up(subject.pool, unit.batch, VARIANTS_TIMED)
+        if budget.left > 0:
+            say(f"{unit.name}: warming up {shape}")
+            warm_up(subject.pool, unit.batch, VARIANTS_TIMED)
         for variant in VARIANTS_TIMED:
             runs[shape, variant] = partial(_seconds, subject.pool, variant, workload)
     part = budget.part(unit.name)

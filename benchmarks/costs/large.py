@@ -34,11 +34,12 @@ Seconds = Mapping[str, float]
 def large_rows(units: Sequence[Unit], setting: Setting, budget: Budget, say: Say) -> Iterator[Row]:
     """The rows of each unit."""
     with random_pool(setting.size, "cpu", "float32") as pool, settled():
-        pool.load()
         for unit in units:
             workload = Workload(unit.batch, unit.tokens, clock=setting.clock)
-            say(f"{unit.name}: warming up")
-            warm_up(pool, unit.batch, VARIANTS_TIMED)
+            if budget.left > 0:
+                say(f"{unit.name}: warming up")
+                pool.load()
+                warm_up(pool, unit.batch, VARIANTS_TIMED)
             yield from _rows(pool, workload, unit, budget, say)
 
 

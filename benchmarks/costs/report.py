@@ -145,9 +145,9 @@ def tables(work: Path) -> Iterator[tuple[str, str]]:
         "lengths": (lengths, lengths_table),
         "questions": (questions, questions_table),
     }
-    for name, (measured, made) in by_name.items():
-        if measured:
-            yield name, f"{_setups(measured)}\n\n{made(measured)}"
+    for name, (its, made) in by_name.items():
+        if its:
+            yield name, f"{_setups(its)}\n\n{made(its)}"
 
 
 def put_into(page: str, name: str, text: str) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.costs.budget import Budget, interleave
 from benchmarks.costs.rows import NO_TIME, Row, Spread, left_out
+from benchmarks.costs.ways import extra_work
 from benchmarks.overhead.models import ModelPool
 from benchmarks.overhead.overhead import warm_up
 from benchmarks.overhead.variants import VARIANTS, VariantRun
@@ -41,6 +42,7 @@ def batch_row(
         name: partial(VARIANTS[name], pool, workload) for name in VARIANTS_TIMED
     }
     try:
+        slow = extra_work(pool)
         warm_up(pool, batch, VARIANTS_TIMED)
         begun = monotonic()
         rounds = interleave(runs, seconds, most, left=budget.left, first=first)
@@ -63,7 +65,7 @@ def batch_row(
         tokens,
         len(rounds),
         Spread.of([round_["kept"].seconds / round_["single"].seconds for round_ in rounds]),
-        note="; ".join(filter(None, [written, memory, about])),
+        note="; ".join(filter(None, [written, memory, about, slow])),
         measured={
             **{f"{name}_seconds": seconds for name, seconds in took.items()},
             **{f"{name}_tokens_per_second": rate for name, rate in rates.items()},

@@ -20,6 +20,7 @@ from benchmarks.overhead.models import ModelPool, random_pool
 from benchmarks.overhead.variants import VARIANTS
 from benchmarks.overhead.weights import count_parameters
 from benchmarks.overhead.workload import Workload
+from taketurns.engines.local.worker import RunningModel
 from taketurns.errors import CapacityError
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,16 @@ def test_models_that_run_out_of_memory_give_a_row_with_the_reason(
     row, _ = measure.batch_row(pool, Workload(2, 12), 50, 3, Budget(50, {}), 0.0, "")
     assert row.value is None
     assert row.note == "left out: CUDA out of memory. Tried to allocate 9 GiB"
+
+
+def test_models_whose_cache_is_not_kept_are_named_as_such(
+    pool: ModelPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, _ = measure.batch_row(pool, Workload(1, 12), 50, 1, Budget(50, {}), 0.0, "")
+    assert "the engine" not in row.note
+    monkeypatch.setattr(RunningModel, "keeps_cache", property(lambda self: False))
+    row, _ = measure.batch_row(pool, Workload(1, 12), 50, 1, Budget(50, {}), 0.0, "")
+    assert "; the engine " in row.note
 
 
 def test_a_device_with_less_memory_takes_fewer_layers() -> None:
