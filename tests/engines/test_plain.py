@@ -76,8 +76,8 @@ def whole(model: Any) -> torch.Tensor:
 
 
 def test_a_lane_is_handed_by_the_models_own_name(model: Any) -> None:
-    shapes, masks = probe(model)
-    pool = LanePool(shapes)
+    shape, masks = probe(model)
+    pool = LanePool(shape)
     pool.reserve(1, 16, 0)
     forward = Forward(model, masks)
     for start, stop in ((0, 3), (3, 5)):

@@ -179,8 +179,8 @@ class LocalEngine:
     def _need(self, tokens: int) -> int:
         """The bytes for an answer of `tokens` tokens."""
         running = self._running.values()
-        sizes = [model.bytes_per_token for model in running]
-        return answer_bytes(tokens, sizes, any(model.exact for model in running))
+        footprints = [model.footprint for model in running]
+        return answer_bytes(tokens, footprints, any(model.exact for model in running))
 
     def _share_memory(self) -> int:
         """The budget for the answers' keys and values in bytes; half of it is for lanes. Called

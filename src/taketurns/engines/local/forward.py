@@ -65,10 +65,9 @@ class Forward:
         at = torch.from_numpy(positions).to(self._device)
         result = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=self._masks.make(at, visible, self._dtype, lowest),
-            position_ids=at,
             use_cache=True,
             output_hidden_states=hidden,
+            **self._masks.arguments(at, visible, self._dtype, lowest),
             **{self._cache_argument: cache},
             **({"logits_to_keep": keep} if self._keeps_some else {}),
         )

@@ -17,15 +17,19 @@ import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import (
+    DummyLayer,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
 )
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.masks import FULL, LayerSight, Masks, masks_of, sights_of
 from taketurns.engines.local.plain_forward import Unfit, kv_argument
+from taketurns.engines.local.states import Kind, Snapshots, StateCache, StatePool, StateShape
 from taketurns.errors import CapacityError
 
 # Attentions that support any mask. The flash kernels support only padding.
@@ -36,8 +40,8 @@ JOINED = 64  # segments up to this length in tokens are joined, so that short tu
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The cache of one layer for one token: `heads` x `dim` keys, and as many values; `sight` says
-    which of them the layer looks at."""
+    """The keys and values of one layer for one token: `heads` x `dim` keys, and as many values;
+    `sight` says which of them the layer looks at. A layer without any has 0 heads."""
 
     heads: int
     dim: int
@@ -50,18 +54,27 @@ class LayerShape:
         return 2 * self.heads * self.dim * self.dtype.itemsize
 
 
-def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
-    """What each layer caches, and the masks that the model takes, found out with one token. Raises
-    Unfit if its cache cannot be appended to lane by lane: recurrent states, keys and values of
-    different sizes, no KV cache at all, positions or an attention that do not go by a mask such as
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What a model caches: the keys and values of each layer, and the states that layers have beside
+    or instead of them."""
+
+    layers: tuple[LayerShape, ...]
+    states: tuple[StateShape, ...] = ()
+
+
+def probe(model: Any) -> tuple[CacheShape, Masks]:
+    """What a model caches, and the masks that it takes, found out with one token. Raises Unfit if
+    its cache cannot be appended to lane by lane: states outside the cache, keys and values of
+    different sizes, no cache at all, positions or an attention that do not go by a mask such as
     lanes need."""
+    config = model.config.get_text_config()
+    sights = sights_of(config)
     attention = model.config._attn_implementation
-    if attention not in MASKED:
+    if attention not in MASKED and any(sights):
         raise Unfit(f"its attention, {attention}, supports only padding masks")
     embedding = model.get_input_embeddings().weight
-    config = model.config.get_text_config()
     wrong: Exception | None = None
-    sights = sights_of(config)
     for masks in masks_of(sights):
         at = torch.zeros((1, 1), dtype=torch.long, device=embedding.device)
         try:
@@ -69,9 +82,8 @@ def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
                 cache = DynamicCache(config=config)
                 model(
                     input_ids=at,
-                    attention_mask=masks.make(at, 1, embedding.dtype),
-                    position_ids=at,
                     use_cache=True,
+                    **masks.arguments(at, 1, embedding.dtype),
                     **{kv_argument(model): cache},
                 )
         except torch.OutOfMemoryError:
@@ -79,14 +91,33 @@ def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
         except Exception as error:  # a model may fail in any way at what it was not made for
             wrong = error
             continue
-        shapes = map(_shape, cache.layers, sights)
-        return tuple(shapes) or _no_cache(), masks
+        return _cached(cache.layers, sights, embedding), masks
     raise Unfit("it cannot be given a mask and positions for every row") from wrong
 
 
-def _shape(layer: Any, sight: LayerSight) -> LayerShape:
-    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-        raise Unfit(f"it has layers with {_kind(layer)}")
+def _cached(
+    layers: Sequence[Any], sights: Sequence[LayerSight | None], embedding: Tensor
+) -> CacheShape:
+    empty = LayerShape(0, 0, embedding.dtype, embedding.device)
+    keys: list[LayerShape] = []
+    states: list[StateShape] = []
+    for place, (layer, sight) in enumerate(zip(layers, sights, strict=True)):
+        if type(layer) not in (*_STATES, *_KEYS, DummyLayer):
+            raise Unfit(f"it has layers with {_kind(layer)}")
+        if type(layer) in _STATES:
+            states.extend(_states(place, layer))
+        keys.append(_keys(layer, sight or FULL) if type(layer) in _KEYS else empty)
+    if not states and not any(shape.heads for shape in keys):
+        _no_cache()
+    return CacheShape(tuple(keys), tuple(states))
+
+
+_HYBRID = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer)
+_STATES = (LinearAttentionLayer, *_HYBRID)
+_KEYS = (DynamicLayer, DynamicSlidingWindowLayer, *_HYBRID)
+
+
+def _keys(layer: Any, sight: LayerSight) -> LayerShape:
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
         _no_cache()
@@ -97,8 +128,25 @@ def _shape(layer: Any, sight: LayerSight) -> LayerShape:
     return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
 
 
+def _states(place: int, layer: Any) -> list[StateShape]:
+    kinds: dict[Kind, dict[int, Tensor | None]] = {
+        "conv": layer.conv_states,
+        "recurrent": layer.recurrent_states,
+    }
+    found = [
+        StateShape((place, kind, index), tuple(state.shape[1:]), state.dtype, state.device)
+        for kind, states in kinds.items()
+        for index, state in states.items()
+        if state is not None
+    ]
+    if not found:
+        raise Unfit("it keeps a state outside its cache")
+    return found
+
+
 def _kind(layer: Any) -> str:
-    return "a recurrent state" if isinstance(layer, LinearAttentionLayer) else "an index"
+    name = getattr(layer, "_layer_type", None)
+    return "an index" if name is None else str(name).replace("_", " ")
 
 
 def _no_cache() -> NoReturn:
@@ -126,13 +174,26 @@ class Segment:
 
 
 class Parked:
-    """The tokens of one answer that one model has encoded: their ids, keys and values."""
+    """The tokens of one answer that one model has encoded: their ids, keys and values, and of a
+    model with states their `snapshots`."""
 
-    def __init__(self, tokens: Sequence[int] = (), segments: Sequence[Segment] = ()) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[int] = (),
+        segments: Sequence[Segment] = (),
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self.tokens = list(tokens)
         self.segments = list(segments)
+        self.snapshots = snapshots
 
     def common(self, prompt: Sequence[int]) -> int:
+        """The number of leading tokens of `prompt` from which a model can go on, never including
+        its last: those that are encoded, for a model with states up to the last snapshot."""
+        encoded = self.encoded(prompt)
+        return encoded if self.snapshots is None else self.snapshots.before(encoded)
+
+    def encoded(self, prompt: Sequence[int]) -> int:
         """The number of leading tokens of `prompt` that are encoded, never including its last."""
         limit = min(len(self.tokens), len(prompt) - 1)
         if self.tokens[:limit] == list(prompt[:limit]):
@@ -150,6 +211,8 @@ class Parked:
             room -= segment.tokens
         self.segments = kept
         del self.tokens[tokens:]
+        if self.snapshots is not None:
+            self.snapshots.truncate(tokens)
 
     def extend(self, tokens: Sequence[int], segment: Segment) -> None:
         """Add newly encoded tokens at the end."""
@@ -159,27 +222,29 @@ class Parked:
         self.segments.append(segment)
 
     def fork(self) -> Parked:
-        """A copy that shares the segments, which never change."""
-        return Parked(self.tokens, self.segments)
+        """A copy that shares the segments and snapshots, which never change."""
+        snapshots = None if self.snapshots is None else self.snapshots.fork()
+        return Parked(self.tokens, self.segments, snapshots)
 
     def clear(self) -> None:
-        self.tokens, self.segments = [], []
+        self.tokens, self.segments, self.snapshots = [], [], None
 
 
-class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
+class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no types
     """The lanes of one model. They never take more than `max_bytes` (None: no limit), temporary
     copies while growing included. `plan` selects consecutive lanes for a forward; the pool is then
-    passed to the model as its cache.
+    passed to the model as its cache. States are in `states`.
 
     The last position of every lane is scratch: padding tokens write there, and no mask shows it.
     """
 
-    def __init__(self, shapes: Sequence[LayerShape]) -> None:
+    def __init__(self, shape: CacheShape) -> None:
         super().__init__(layers=[])
         self.max_bytes: int | None = None
-        self.bytes_per_token = sum(shape.bytes_per_token for shape in shapes)
-        self._shapes = tuple(shapes)
-        self._largest = max(shape.bytes_per_token for shape in shapes)
+        self.states = StatePool(shape.states)
+        self.bytes_per_token = sum(layer.bytes_per_token for layer in shape.layers)
+        self._shapes = shape.layers
+        self._largest = max(layer.bytes_per_token for layer in shape.layers)
         self._data: list[Tensor] = []
         self.lanes = 0
         self.length = 0
@@ -187,7 +252,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
 
     @property
     def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self._data)
+        return sum(layer.nbytes for layer in self._data) + self.states.nbytes
 
     def fits(self, lanes: int, length: int, kept: int) -> bool:
         """Whether `reserve` can make this room."""
@@ -217,11 +282,13 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
                 self._data[place] = layer
             else:
                 self._data.append(layer)
+        self.states.reserve(lanes, kept)
         self.lanes, self.length = lanes, length
 
     def clear(self) -> None:
         """Free all lanes."""
         self._data = []
+        self.states.clear()
         self.lanes = self.length = 0
 
     def _room(self, lanes: int, length: int, kept: int) -> tuple[int, int] | None:
@@ -242,7 +309,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         new, old = lanes * length, self.lanes * self.length
         copied = min(new, old) * self._largest if kept else 0
         most = max(new, old if kept else 0) * self.bytes_per_token + copied
-        return most <= self.max_bytes
+        return most + self.states.peak(lanes, kept) <= self.max_bytes
 
     def load(self, lane: int, parked: Parked) -> None:
         """Copy a parked answer into a lane."""
@@ -252,6 +319,8 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             for data, layer in zip(self._data, segment.layers, strict=True):
                 data[:, lane, :, at : at + size] = layer
             at += size
+        if self.states:
+            self.states.load(lane, parked.snapshots and parked.snapshots.at(len(parked.tokens)))
 
     def save(self, lane: int, start: int, stop: int) -> Segment:
         """Copy positions `start` to `stop` of a lane out of the pool."""
@@ -261,11 +330,13 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         """Set a lane to 0."""
         for data in self._data:
             data[:, lane].zero_()
+        self.states.wipe(lane)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one lane over another."""
         for data in self._data:
             data[:, target, :, :length] = data[:, source, :, :length]
+        self.states.move(source, target)
 
     def plan(self, first: int, positions: Tensor, visible: int, lowest: int = 0) -> None:
         """Select the lanes from `first` for the next forward: `positions` `[rows, tokens]` has the

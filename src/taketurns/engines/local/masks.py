@@ -51,56 +51,74 @@ FULL = LayerSight("full_attention")
 @dataclass(frozen=True, slots=True)
 class Masks:
     """The masks of a model: by the name of a kind of layers where it takes a mapping (`named`),
-    else the only one."""
+    else the only one. Layers with only states look at nothing, so they have none; a model of
+    such layers alone takes neither masks nor positions."""
 
-    sights: Mapping[str, LayerSight]
+    sights: Mapping[str, LayerSight | None]
     named: bool = False
+
+    def arguments(
+        self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
+    ) -> dict[str, Any]:
+        """What a forward over tokens at the positions `at` `[rows, tokens]`, none before `lowest`,
+        is given. The cache shows the first `visible` keys, less those that no token looks at."""
+        if not self.sights:
+            return {}
+        return {"attention_mask": self.make(at, visible, dtype, lowest), "position_ids": at}
 
     def make(
         self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
-    ) -> Tensor | dict[str, Tensor]:
-        """What a forward over tokens at the positions `at` `[rows, tokens]`, none before `lowest`,
-        is given: 0 for each key that is seen, else minus infinity, `[rows, 1, tokens, keys]`. The
-        cache shows the first `visible` keys, less those that no token looks at."""
-        made = {}
-        for name, sight in self.sights.items():
-            keys = torch.arange(sight.first(lowest), visible, device=at.device)
-            mask = torch.zeros((*at.shape, len(keys)), dtype=dtype, device=at.device)
-            made[name] = mask.masked_fill_(sight.hides(keys, at[:, :, None]), -inf)[:, None]
-        return made if self.named else next(iter(made.values()))
+    ) -> Tensor | dict[str, Tensor | None]:
+        """0 for each key that is seen, else minus infinity, `[rows, 1, tokens, keys]`."""
+        made: dict[LayerSight | None, Tensor | None] = {None: None}
+        for sight in self.sights.values():
+            if sight is not None and sight not in made:
+                keys = torch.arange(sight.first(lowest), visible, device=at.device)
+                mask = torch.zeros((*at.shape, len(keys)), dtype=dtype, device=at.device)
+                made[sight] = mask.masked_fill_(sight.hides(keys, at[:, :, None]), -inf)[:, None]
+        if self.named:
+            return {name: made[sight] for name, sight in self.sights.items()}
+        mask = made[next(iter(self.sights.values()))]
+        assert mask is not None, "an only mask is one of keys"
+        return mask
 
 
-def sights_of(config: Any) -> list[LayerSight]:
-    """What each layer of a model looks at, by its configuration. Raises Unfit for layers that look
-    in another way."""
-    sights = []
+def sights_of(config: Any) -> list[LayerSight | None]:
+    """What each layer of a model looks at, by its configuration; None: it has no keys of its own.
+    Raises Unfit for layers that look in another way."""
+    sights: list[LayerSight | None] = []
     for kind, settings in zip(*get_layer_types_and_kwargs(config), strict=True):
-        if kind == "full_attention":
+        if kind in ("full_attention", "hybrid"):
             sights.append(FULL)
-        elif kind in ("sliding_attention", "chunked_attention"):
-            sights.append(LayerSight(kind, int(settings["sliding_window"])))
+        elif kind in ("sliding_attention", "hybrid_sliding"):
+            sights.append(LayerSight("sliding_attention", int(settings["sliding_window"])))
+        elif kind == "chunked_attention":
+            sights.append(LayerSight("chunked_attention", int(settings["sliding_window"])))
+        elif kind in (*_BLIND, "dummy"):
+            sights.append(None)
         else:
-            raise Unfit(f"it has layers with {_KINDS.get(kind, kind.replace('_', ' '))}")
+            raise Unfit(f"it has layers with {kind.replace('_', ' ')}")
     return sights
 
 
-_KINDS = {
-    "linear_attention": "a recurrent state",
-    "conv": "a recurrent state",
-    "mamba": "a recurrent state",
-    "hybrid": "a recurrent state",
-    "hybrid_sliding": "a recurrent state",
-    "dummy": "keys and values of other layers",
-}
+_BLIND = ("linear_attention", "conv")  # layers with states, without keys
+# Names under which a model may look up the mask of a layer that has states beside its keys.
+_BESIDE = {"full_attention": "hybrid", "sliding_attention": "hybrid_sliding"}
 
 
-def masks_of(sights: Sequence[LayerSight]) -> tuple[Masks, ...]:
+def masks_of(sights: Sequence[LayerSight | None]) -> tuple[Masks, ...]:
     """The masks that a model with such layers may take, the likeliest first. Raises Unfit where
     two layers of one kind have unlike windows."""
-    by_name: dict[str, LayerSight] = {sight.kind: sight for sight in sights}
-    if len(by_name) < len(set(sights)):
+    seeing = [sight for sight in sights if sight is not None]
+    if not seeing:
+        return (Masks({}),)
+    by_name: dict[str, LayerSight] = {sight.kind: sight for sight in seeing}
+    if len(by_name) < len(set(seeing)):
         raise Unfit("it has layers with windows of several sizes")
+    beside = {_BESIDE[name]: sight for name, sight in by_name.items() if name in _BESIDE}
+    blind = dict.fromkeys(_BLIND)
     if len(by_name) > 1:
-        return (Masks(by_name, named=True),)
+        return (Masks({**by_name, **beside, **blind}, named=True),)
     # Models whose layers may be of several kinds take a mapping though all of theirs are alike.
-    return Masks(by_name), Masks({FULL.kind: FULL, **by_name}, named=True)
+    every = {FULL.kind: FULL, **by_name, **beside, **blind}
+    return Masks(by_name), Masks(every, named=True)

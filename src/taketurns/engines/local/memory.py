@@ -7,7 +7,10 @@ answer may wait for a lane, but never forever."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -17,6 +20,7 @@ from taketurns.engines.local import batch_invariant
 # Shares of the memory that is free after loading; activations and all else have the rest.
 CPU_SHARE = 0.5
 GPU_SHARE = 0.8
+TYPICAL = 2048  # tokens of an answer for which models with states and without are given alike
 
 
 def free_bytes(device: str) -> int:
@@ -47,7 +51,32 @@ def lane_length(tokens: int, deterministic: bool) -> int:
     return (batch_invariant.visible(tokens) if deterministic else tokens) + 1
 
 
-def answer_bytes(tokens: int, bytes_per_token: Iterable[int], deterministic: bool) -> int:
-    """The bytes for an answer of `tokens` tokens: `bytes_per_token` of each model, once parked and
-    once in a lane. `deterministic`: a model runs in exact rounds."""
-    return 2 * lane_length(tokens, deterministic) * sum(bytes_per_token)
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The bytes that an answer takes in one model, parked or in a lane: keys and values
+    `per_token`, states `fixed`."""
+
+    per_token: int
+    fixed: int = 0
+
+    def of(self, tokens: int) -> int:
+        return self.per_token * tokens + self.fixed
+
+
+def shares(footprints: Sequence[Footprint]) -> list[Fraction]:
+    """The part of the memory for lanes that each model has: as many answers of `TYPICAL` tokens fit
+    in each."""
+    sizes = [footprint.of(TYPICAL) for footprint in footprints]
+    return [Fraction(size, sum(sizes) or 1) for size in sizes]
+
+
+def answer_bytes(tokens: int, footprints: Sequence[Footprint], deterministic: bool) -> int:
+    """The bytes for an answer of `tokens` tokens, once parked with all models and once in a lane of
+    each, which has only its share. `deterministic`: a model runs in exact rounds."""
+    length = lane_length(tokens, deterministic)
+    needs = [
+        ceil(footprint.of(length) / share)
+        for footprint, share in zip(footprints, shares(footprints), strict=True)
+        if share
+    ]
+    return 2 * max(needs, default=0)

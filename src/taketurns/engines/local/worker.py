@@ -25,7 +25,8 @@ from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.mode_selection import check_usable, choose
-from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.memory import Footprint, shares
+from taketurns.engines.local.modes import Running, Way, exact_shapes
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
 from taketurns.errors import (
@@ -48,11 +49,11 @@ _ENDED = "the thread that runs the models has ended: restart the process"
 class RunningModel:
     """Facts about a loaded model.
 
-    `way` is the way in which it runs; `bytes_per_token` is the size of a token's keys and values (0
-    without a kept cache); `exact`: it runs in exact rounds."""
+    `way` is the way in which it runs; `footprint` is what an answer's cache takes (0 without a kept
+    one); `exact`: it runs in exact rounds."""
 
     way: Way
-    bytes_per_token: int
+    footprint: Footprint
     device: str
     exact: bool = False
 
@@ -195,11 +196,11 @@ class ModelThread:
 
     def bound_lanes(self, total: int) -> None:
         """Limit the lanes of all models to `total` bytes, divided so that each model has room for
-        the same number of tokens. The models must be loaded."""
+        the same number of answers. The models must be loaded."""
         runners = [r for r in self._runners.values() if isinstance(r, LaneRunner)]
-        whole = sum(runner.bytes_per_token for runner in runners)
-        for runner in runners:
-            runner.bound(total * runner.bytes_per_token // whole)
+        parts = shares([runner.footprint for runner in runners])
+        for runner, part in zip(runners, parts, strict=True):
+            runner.bound(int(total * part))
 
     async def close(self) -> None:
         """Stop at the end of the round; running jobs fail."""
@@ -317,15 +318,15 @@ class ModelThread:
         found, runner = choose(spec, loaded, running, self._records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a correct way has a runner"
-        size, exactly = 0, False
+        footprint, exactly = Footprint(0), False
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
         if isinstance(runner, LaneRunner):
-            size, exactly = runner.bytes_per_token, runner.exact is not None
+            footprint, exactly = runner.footprint, runner.exact is not None
             if wanted and exact.enabled(loaded.model):
                 self._exactly[model] = loaded.model
                 self._check_exact(model, runner.exact)
-        self._models[model] = RunningModel(way, size, device, exactly)
+        self._models[model] = RunningModel(way, footprint, device, exactly)
         return runner
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
@@ -341,10 +342,12 @@ class ModelThread:
         for model in self._exactly:
             runner = self._runners.get(model)
             if isinstance(runner, LaneRunner):
-                runner.exact = exact.measure(self._exactly[model], self._max_batch)
+                runner.exact = exact_shapes(self._exactly[model], runner, self._max_batch)
                 self._check_exact(model, runner.exact)
                 exactly = runner.exact is not None
-                self._models[model] = replace(self._models[model], exact=exactly)
+                self._models[model] = replace(
+                    self._models[model], exact=exactly, footprint=runner.footprint
+                )
 
     def _set_threads(self, model: Any) -> None:
         """Set the number of threads. Small models run on one thread: an operation is too short for
