@@ -51,20 +51,22 @@ FULL = LayerSight("full_attention")
 @dataclass(frozen=True, slots=True)
 class Masks:
     """The masks of a model: by the name of a kind of layers where it takes a mapping (`named`),
-    else the only one. Layers with only states look at nothing, so they have none; a model of
-    such layers alone takes neither masks nor positions."""
+    else the only one. Layers with only states look at nothing, so they have none. `positions`: it
+    takes positions, as all models with masks do."""
 
     sights: Mapping[str, LayerSight | None]
     named: bool = False
+    positions: bool = True
 
     def arguments(
         self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
     ) -> dict[str, Any]:
         """What a forward over tokens at the positions `at` `[rows, tokens]`, none before `lowest`,
         is given. The cache shows the first `visible` keys, less those that no token looks at."""
+        positions = {"position_ids": at} if self.positions else {}
         if not self.sights:
-            return {}
-        return {"attention_mask": self.make(at, visible, dtype, lowest), "position_ids": at}
+            return positions
+        return {"attention_mask": self.make(at, visible, dtype, lowest), **positions}
 
     def make(
         self, at: Tensor, visible: int, dtype: torch.dtype, lowest: int = 0
@@ -111,7 +113,7 @@ def masks_of(sights: Sequence[LayerSight | None]) -> tuple[Masks, ...]:
     two layers of one kind have unlike windows."""
     seeing = [sight for sight in sights if sight is not None]
     if not seeing:
-        return (Masks({}),)
+        return Masks({}, positions=False), Masks({})
     by_name: dict[str, LayerSight] = {sight.kind: sight for sight in seeing}
     if len(by_name) < len(set(seeing)):
         raise Unfit("it has layers with windows of several sizes")
