@@ -115,7 +115,7 @@ async def test_the_end_is_what_all_end_tokens_say(
     engine = engine_for({name: str(folder) for name, (folder, *_) in folders.items()})
     for name, (_, _, head) in folders.items():
         await engine.load(name)
-        engine._threads._threads[name]._runners[name]._forward._model.lm_head = head  # type: ignore[union-attr]
+        engine._threads._threads[name]._runners[name].forward._model.lm_head = head  # type: ignore[union-attr]
     async with engine.session(0, 200) as session:
         prompts = [PROMPTS[0]] * 2
         found = await session.generate_together(list(folders), prompts, Sampling(8), average)
@@ -145,7 +145,7 @@ async def test_one_model_that_fails_fails_the_text_and_nothing_else(
     engine = engine_for(three_models)
     await write(engine, 1, 3, 0.7)
     runner: Any = engine._threads._threads["m1"]._runners["m1"]
-    whole = runner._forward
+    whole = runner.forward
     monkeypatch.setattr(runner, "_forward", lambda *args: (_ for _ in ()).throw(RuntimeError("x")))
     with pytest.raises(EngineError, match="RuntimeError: x"):
         await write(engine, 1, 5, 0.7)

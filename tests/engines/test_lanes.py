@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from taketurns.engines.local import lane_tensors, lanes, reclaimable
 from taketurns.engines.local.lane_tensors import LayerShape
-from taketurns.engines.local.lanes import LanePool
+from taketurns.engines.local.lanes import CacheShape, LanePool
 from taketurns.engines.local.masks import FULL, LayerSight
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.reclaimable import Reclaimable, is_elastic
@@ -42,7 +42,8 @@ class _Turns:
     """Writes tokens into a pool as a model would, and reads them back through each layer."""
 
     def __init__(self, max_bytes: int | None) -> None:
-        self.pool = LanePool([LayerShape(2, 3, torch.float32, CPU, sight) for sight in SIGHTS])
+        layers = (LayerShape(2, 3, torch.float32, CPU, sight) for sight in SIGHTS)
+        self.pool = LanePool(CacheShape(tuple(layers)))
         self.pool.max_bytes = max_bytes
         self.encoded = 0
         self.in_any_order = True

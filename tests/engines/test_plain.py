@@ -78,8 +78,8 @@ def whole(model: Any) -> torch.Tensor:
 
 
 def test_a_lane_is_handed_by_the_models_own_name(model: Any) -> None:
-    shapes, masks = probe(model)
-    pool = LanePool(shapes)
+    shape, masks = probe(model)
+    pool = LanePool(shape)
     pool.enter([(answer := Parked(), 0)], 16, 16)
     forward = Forward(model, masks)
     for start, stop in ((0, 3), (3, 5)):

@@ -230,7 +230,7 @@ async def test_a_thread_that_waits_for_another_model_sleeps(
     await write_together(engine, ("m0", "m1"), 0)
     held, go = threading.Event(), threading.Event()
     slow = runner_of(engine, "m1")
-    forward, step = slow._forward, LaneRunner.step
+    forward, step = slow.forward, LaneRunner.step
     steps: Counter[str] = Counter()
 
     def wait(*args: Any) -> Any:
@@ -309,7 +309,7 @@ async def test_a_cancelled_text_leaves_no_lane_in_any_thread(
         await write_together(engine, NAMES, 0, 3)
         held, go = threading.Event(), threading.Event()
         runner = runner_of(engine, stopped)
-        forward = runner._forward
+        forward = runner.forward
 
         def wait(
             *args: Any, held: Any = held, go: Any = go, forward: Any = forward
@@ -337,7 +337,7 @@ async def test_a_failure_in_one_thread_frees_the_lanes_of_the_others(
     expected = (await write_together(engine, NAMES, 1)).token_ids
     for failing in NAMES:
         runner = runner_of(engine, failing)
-        forward = runner._forward
+        forward = runner.forward
         calls: list[int] = []
 
         def fail(*args: Any, forward: Any = forward, calls: list[int] = calls) -> Any:
@@ -442,7 +442,7 @@ async def test_what_a_thread_passes_on_while_the_engine_closes_fails_too(
     await asyncio.gather(write(engine, "m0", 0, 3), write(engine, "m1", 0, 3))
     held, go = threading.Event(), threading.Event()
     runner = runner_of(engine, "m0")
-    forward = runner._forward
+    forward = runner.forward
 
     def wait(*args: Any) -> Any:
         held.set()

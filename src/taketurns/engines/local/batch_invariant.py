@@ -179,8 +179,17 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: `query` is `[rows, heads, tokens, dim]`, the result
     `[rows, tokens, heads, dim]`. For a single token, the heads that share a key become its queries;
-    an odd number of them is made even. Rows without keys are padding; their result is 0."""
-    if query.shape[2] != 1 or attention_mask is None:
+    an odd number of queries is made even. Rows without keys are padding; their result is 0."""
+    tokens = query.shape[2]
+    if tokens % 2 and tokens > 1 and attention_mask is not None:
+        query, attention_mask = (
+            torch.cat((part, part[:, :, -1:]), 2) for part in (query, attention_mask)
+        )
+        even, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return even[:, :tokens], None
+    if tokens != 1 or attention_mask is None:
         whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

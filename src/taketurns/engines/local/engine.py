@@ -35,7 +35,7 @@ from taketurns.engines.base import ALL_OPTIONS, Combine, ModelInfo, OnToken, Pro
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.loading import Weights
-from taketurns.engines.local.memory import kv_budget
+from taketurns.engines.local.memory import answer_bytes, kv_budget
 from taketurns.engines.local.model_threads import ModelThreads
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, PromptScoreRequest, ScoreRequest
@@ -191,7 +191,8 @@ class LocalEngine:
 
     def _need(self, tokens: int) -> int:
         """The bytes for an answer of `tokens` tokens."""
-        return sum(model.cache.answer_bytes(tokens) for model in self._running.values())
+        caches = [model.cache for model in self._running.values()]
+        return answer_bytes(tokens, caches)
 
     def _share_memory(self) -> int:
         """The budget for the answers' keys and values in bytes. Called when all models are

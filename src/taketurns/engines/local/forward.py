@@ -62,10 +62,9 @@ class Forward:
         at = torch.from_numpy(positions).to(self._device)
         result = self._model(
             input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=self._masks.make(at, cache.keys, self._dtype),
-            position_ids=at,
             use_cache=True,
             output_hidden_states=hidden,
+            **self._masks.arguments(at, cache.keys, self._dtype),
             **{self._cache_argument: cache},
             **({"logits_to_keep": keep} if self._keeps_some else {}),
         )

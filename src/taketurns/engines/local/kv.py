@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 from transformers.cache_utils import (
+    DummyLayer,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
 )
 
 from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.lane_tensors import LayerShape
-from taketurns.engines.local.masks import LayerSight, Masks, masks_of, sights_of
+from taketurns.engines.local.lanes import CacheShape
+from taketurns.engines.local.masks import FULL, LayerSight, Masks, masks_of, sights_of
 from taketurns.engines.local.plain_forward import Unfit, kv_argument
+from taketurns.engines.local.states import Kind, StateShape
 
 # Attentions that support any mask. The flash kernels support only padding.
 MASKED = frozenset({"sdpa", "eager", batch_invariant.NAME})
 
 
-def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
-    """What each layer caches, and the masks that the model takes, found out with one token. Raises
-    Unfit if its cache cannot be appended to lane by lane: recurrent states, keys and values of
-    different sizes, no KV cache at all, positions or an attention that do not go by a mask such as
+def probe(model: Any) -> tuple[CacheShape, Masks]:
+    """What a model caches, and the masks that it takes, found out with one token. Raises Unfit if
+    its cache cannot be appended to lane by lane: states outside the cache, keys and values of
+    different sizes, no cache at all, positions or an attention that do not go by a mask such as
     lanes need."""
+    config = model.config.get_text_config()
+    sights = sights_of(config)
     attention = model.config._attn_implementation
-    if attention not in MASKED:
+    if attention not in MASKED and any(sights):
         raise Unfit(f"its attention, {attention}, supports only padding masks")
     embedding = model.get_input_embeddings().weight
-    config = model.config.get_text_config()
-    wrong: Exception | None = None
     at = torch.zeros((1, 1), dtype=torch.long, device=embedding.device)
-    sights = sights_of(config)
+    wrong: Exception | None = None
     for masks in masks_of(sights):
         try:
             with torch.inference_mode():
                 cache = DynamicCache(config=config)
                 model(
                     input_ids=at,
-                    attention_mask=masks.make(at, lambda sight: at, embedding.dtype),
-                    position_ids=at,
                     use_cache=True,
+                    **masks.arguments(at, lambda sight: at, embedding.dtype),
                     **{kv_argument(model): cache},
                 )
         except torch.OutOfMemoryError:
@@ -50,14 +56,33 @@ def probe(model: Any) -> tuple[tuple[LayerShape, ...], Masks]:
         except Exception as error:  # a model may fail in any way at what it was not made for
             wrong = error
             continue
-        shapes = map(_shape, cache.layers, sights)
-        return tuple(shapes) or _no_cache(), masks
+        return _cached(cache.layers, sights, embedding), masks
     raise Unfit("it cannot be given a mask and positions for every row") from wrong
 
 
-def _shape(layer: Any, sight: LayerSight) -> LayerShape:
-    if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
-        raise Unfit(f"it has layers with {_kind(layer)}")
+def _cached(
+    layers: Sequence[Any], sights: Sequence[LayerSight | None], embedding: Tensor
+) -> CacheShape:
+    empty = LayerShape(0, 0, embedding.dtype, embedding.device)
+    keys: list[LayerShape] = []
+    states: list[StateShape] = []
+    for place, (layer, sight) in enumerate(zip(layers, sights, strict=True)):
+        if type(layer) not in (*_STATES, *_KEYS, DummyLayer):
+            raise Unfit(f"it has layers with {_kind(layer)}")
+        if type(layer) in _STATES:
+            states.extend(_states(place, layer))
+        keys.append(_keys(layer, sight or FULL) if type(layer) in _KEYS else empty)
+    if not states and not any(shape.heads for shape in keys):
+        _no_cache()
+    return CacheShape(tuple(keys), tuple(states))
+
+
+_HYBRID = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer)
+_STATES = (LinearAttentionLayer, *_HYBRID)
+_KEYS = (DynamicLayer, DynamicSlidingWindowLayer, *_HYBRID)
+
+
+def _keys(layer: Any, sight: LayerSight) -> LayerShape:
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
         _no_cache()
@@ -68,8 +93,25 @@ def _shape(layer: Any, sight: LayerSight) -> LayerShape:
     return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
 
 
+def _states(place: int, layer: Any) -> list[StateShape]:
+    kinds: dict[Kind, dict[int, Tensor | None]] = {
+        "conv": layer.conv_states,
+        "recurrent": layer.recurrent_states,
+    }
+    found = [
+        StateShape((place, kind, index), tuple(state.shape[1:]), state.dtype, state.device)
+        for kind, states in kinds.items()
+        for index, state in states.items()
+        if state is not None
+    ]
+    if not found:
+        raise Unfit("it keeps a state outside its cache")
+    return found
+
+
 def _kind(layer: Any) -> str:
-    return "a recurrent state" if isinstance(layer, LinearAttentionLayer) else "an index"
+    name = getattr(layer, "_layer_type", None)
+    return "an index" if name is None else str(name).replace("_", " ")
 
 
 def _no_cache() -> NoReturn:

@@ -23,8 +23,8 @@ SPARE = 128
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The cache of one layer for one token: `heads` x `dim` keys, and as many values; `sight` says
-    which of them the layer looks at."""
+    """The keys and values of one layer for one token: `heads` x `dim` keys, and as many values;
+    `sight` says which of them the layer looks at. A layer without any has 0 heads."""
 
     heads: int
     dim: int

@@ -25,6 +25,7 @@ from taketurns.engines.local.lane_tensors import SPARE, LaneTensors, LayerShape,
 from taketurns.engines.local.masks import LayerSight
 from taketurns.engines.local.parked import Filled, Parked, Segment
 from taketurns.engines.local.reclaimable import is_elastic
+from taketurns.engines.local.states import Snapshots, StateCache, StatePool, StateShape
 from taketurns.errors import CapacityError
 
 GROWTH = 256
@@ -50,7 +51,16 @@ class _Room:
     anew: bool = False
 
 
-class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What a model caches: the keys and values of each layer, and the states that layers have beside
+    or instead of them."""
+
+    layers: tuple[LayerShape, ...]
+    states: tuple[StateShape, ...] = ()
+
+
+class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no types
     """The lanes of one model; the first `running` are in use. Their tensors never take more than
     `max_bytes` (None: no limit), temporary copies while growing included. What a forward reads is
     `rounded` up. `plan` is what the next forward writes and reads; then the pool is passed to the
@@ -59,15 +69,15 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     `elastic`: tensors take memory only where something is written. Then it is `bytes_used` that is
     limited, by who is admitted, and the tensors have addresses for more."""
 
-    def __init__(self, shapes: Sequence[LayerShape]) -> None:
+    def __init__(self, shape: CacheShape) -> None:
         super().__init__(layers=[])
+        self.states = StatePool(shape.states)
         self.max_bytes: int | None = None
-        self.elastic = all(is_elastic(shape.device) for shape in shapes)
+        self.elastic = all(is_elastic(layer.device) for layer in shape.layers)
         self.running = 0
-        self.shapes = tuple(shapes)
-        self._largest = max(shape.bytes_per_token for shape in shapes)
+        self.shapes = shape.layers
         self._rounded: Callable[[int], int] = _same
-        self._tensors = LaneTensors(shapes, 0, 0, _same)
+        self._tensors = LaneTensors(self.shapes, 0, 0, _same)
         self._lanes: list[_Lane | None] = []
         self._clock = count(1)
         self._plan: LanePlan | None = None
@@ -87,13 +97,13 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
     @property
     def nbytes(self) -> int:
         """The memory that the lanes take."""
-        return self.bytes_used if self.elastic else self._tensors.nbytes
+        return self.bytes_used if self.elastic else self._tensors.nbytes + self.states.nbytes
 
     @property
     def bytes_used(self) -> int:
-        """The bytes of the keys and values in the lanes."""
+        """The bytes of the keys, values and states in the lanes."""
         filled = (lane.filled for lane in self._lanes if lane is not None)
-        return sum(map(self._tensors.bytes_used, filled))
+        return sum(map(self._tensors.bytes_used, filled)) + self.states.nbytes
 
     def round_by(self, rounded: Callable[[int], int]) -> None:
         """Round up by another rule what forwards read. All lanes are freed."""
@@ -105,7 +115,8 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         if self.max_bytes is None:
             return True
         cells = ((cells_of(s.sight.size, tokens + 1, self._rounded), s) for s in self.shapes)
-        return sum(count * shape.bytes_per_token for count, shape in cells) <= self.max_bytes
+        keys = sum(count * shape.bytes_per_token for count, shape in cells)
+        return keys + self.states.bytes_per_answer <= self.max_bytes
 
     def fits(self, more: int, length: int) -> bool:
         """Whether there can be `more` lanes in use, all of `length` positions."""
@@ -120,6 +131,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         There are `padding` lanes more if they can be had. Raises CapacityError."""
         self._reserve([parked for parked, _ in answers], length, longest, padding)
         first = self.running
+        self.states.reserve(first + len(answers) + padding, first)
         sources = [self._source(parked) for parked, _ in answers]
         for parked, _ in answers:
             self._enter(parked)
@@ -129,6 +141,10 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         # Only now, since a fork may be filled from another of these answers.
         for place, (parked, known) in enumerate(answers, first):
             del parked.tokens[known:]
+            if self.states:
+                snapshots = parked.snapshots or Snapshots()
+                snapshots.truncate(known)
+                self.states.load(place, snapshots.at(known))
             lane = self._at(place)
             # Only in a ring does what was beyond matter: it was written over other tokens.
             lane.filled = Filled(known, lane.filled.extent if self._tensors.ringed else known)
@@ -186,13 +202,16 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             return lanes == 1 or sum(layers) <= ADDRESSES * self.max_bytes
         old = self._tensors.nbytes if any(self._lanes) and not anew else 0
         # While a layer is copied it exists twice.
-        return max(sum(layers), old) + min(max(layers), old) <= self.max_bytes
+        keys = max(sum(layers), old) + min(max(layers), old)
+        return keys + self.states.peak(lanes, self.running) <= self.max_bytes
 
     # Who has which lane
 
     def known(self, parked: Parked, prompt: Sequence[int]) -> int:
         """How many leading tokens of the prompt need not be encoded again."""
         common, holder = parked.common(prompt), parked.holder
+        if self.states:
+            common = parked.snapshots.before(common) if parked.snapshots is not None else 0
         if holder is None:
             return 0
         extent = self._filled(holder).extent
@@ -244,6 +263,7 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
         self.running -= 1
         if place != self.running:
             self._swap(place, self.running)
+            self.states.move(self.running, place)
 
     def sweep(self) -> None:
         """Free the lanes of answers that are gone."""
@@ -260,12 +280,14 @@ class LanePool(Cache):  # type: ignore[misc]  # transformers has no types
             if lane is not None and (parked := lane.owner()) is not None:
                 parked.clear()
         self.running = 0
+        self.states.clear()
         self._lanes = []
         self._tensors = LaneTensors(self.shapes, 0, 0, self._rounded)
 
     def wipe(self, place: int) -> None:
         """Set a lane to 0."""
         self._tensors.wipe(place)
+        self.states.wipe(place)
         self._at(place).filled = NOTHING
 
     def _move(self, source: int, target: int) -> None:

@@ -51,57 +51,78 @@ FULL = LayerSight("full_attention")
 @dataclass(frozen=True, slots=True)
 class Masks:
     """The masks of a model: by the name of a kind of layers where it takes a mapping (`named`),
-    else the only one."""
+    else the only one. Layers with only states look at nothing, so they have none. `positions`: it
+    takes positions, as all models with masks do."""
 
-    sights: Mapping[str, LayerSight]
+    sights: Mapping[str, LayerSight | None]
     named: bool = False
+    positions: bool = True
+
+    def arguments(
+        self, at: Tensor, keys: Callable[[LayerSight], Tensor], dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """What a forward over tokens at the positions `at` `[rows, tokens]` is given. `keys` are the
+        positions of the keys that the cache shows to layers with a sight: `[1 or rows, keys]`."""
+        positions = {"position_ids": at} if self.positions else {}
+        if not self.sights:
+            return positions
+        return {"attention_mask": self.make(at, keys, dtype), **positions}
 
     def make(
         self, at: Tensor, keys: Callable[[LayerSight], Tensor], dtype: torch.dtype
-    ) -> Tensor | dict[str, Tensor]:
-        """What a forward over tokens at the positions `at` `[rows, tokens]` is given: 0 for each
-        key that is seen, else minus infinity, `[rows, 1, tokens, keys]`. `keys` are the positions
-        of the keys that the cache shows to layers with a sight: `[1 or rows, keys]`."""
-        made = {}
-        for name, sight in self.sights.items():
-            shown = keys(sight).to(at.device)
-            mask = torch.zeros((*at.shape, shown.shape[-1]), dtype=dtype, device=at.device)
-            hidden = sight.hides(shown[:, None], at[:, :, None])
-            made[name] = mask.masked_fill_(hidden, -inf)[:, None]
-        return made if self.named else next(iter(made.values()))
+    ) -> Tensor | dict[str, Tensor | None]:
+        """0 for each key that is seen, else minus infinity, `[rows, 1, tokens, keys]`."""
+        made: dict[LayerSight | None, Tensor | None] = {None: None}
+        for sight in self.sights.values():
+            if sight is not None and sight not in made:
+                shown = keys(sight).to(at.device)
+                shape = (*at.shape, shown.shape[-1])
+                zeros = torch.zeros(shape, dtype=dtype, device=at.device)
+                hidden = sight.hides(shown[:, None], at[:, :, None])
+                made[sight] = zeros.masked_fill_(hidden, -inf)[:, None]
+        if self.named:
+            return {name: made[sight] for name, sight in self.sights.items()}
+        mask = made[next(iter(self.sights.values()))]
+        assert mask is not None, "an only mask is one of keys"
+        return mask
 
 
-def sights_of(config: Any) -> list[LayerSight]:
-    """What each layer of a model looks at, by its configuration. Raises Unfit for layers that look
-    in another way."""
-    sights = []
+def sights_of(config: Any) -> list[LayerSight | None]:
+    """What each layer of a model looks at, by its configuration; None: it has no keys of its own.
+    Raises Unfit for layers that look in another way."""
+    sights: list[LayerSight | None] = []
     for kind, settings in zip(*get_layer_types_and_kwargs(config), strict=True):
-        if kind == "full_attention":
+        if kind in ("full_attention", "hybrid"):
             sights.append(FULL)
-        elif kind in ("sliding_attention", "chunked_attention"):
-            sights.append(LayerSight(kind, int(settings["sliding_window"])))
+        elif kind in ("sliding_attention", "hybrid_sliding"):
+            sights.append(LayerSight("sliding_attention", int(settings["sliding_window"])))
+        elif kind == "chunked_attention":
+            sights.append(LayerSight("chunked_attention", int(settings["sliding_window"])))
+        elif kind in (*_BLIND, "dummy"):
+            sights.append(None)
         else:
-            raise Unfit(f"it has layers with {_KINDS.get(kind, kind.replace('_', ' '))}")
+            raise Unfit(f"it has layers with {kind.replace('_', ' ')}")
     return sights
 
 
-_KINDS = {
-    "linear_attention": "a recurrent state",
-    "conv": "a recurrent state",
-    "mamba": "a recurrent state",
-    "hybrid": "a recurrent state",
-    "hybrid_sliding": "a recurrent state",
-    "dummy": "keys and values of other layers",
-}
+_BLIND = ("linear_attention", "conv")  # layers with states, without keys
+# Names under which a model may look up the mask of a layer that has states beside its keys.
+_BESIDE = {"full_attention": "hybrid", "sliding_attention": "hybrid_sliding"}
 
 
-def masks_of(sights: Sequence[LayerSight]) -> tuple[Masks, ...]:
+def masks_of(sights: Sequence[LayerSight | None]) -> tuple[Masks, ...]:
     """The masks that a model with such layers may take, the likeliest first. Raises Unfit where
     two layers of one kind have unlike windows."""
-    by_name: dict[str, LayerSight] = {sight.kind: sight for sight in sights}
-    if len(by_name) < len(set(sights)):
+    seeing = [sight for sight in sights if sight is not None]
+    if not seeing:
+        return Masks({}, positions=False), Masks({})
+    by_name: dict[str, LayerSight] = {sight.kind: sight for sight in seeing}
+    if len(by_name) < len(set(seeing)):
         raise Unfit("it has layers with windows of several sizes")
+    beside = {_BESIDE[name]: sight for name, sight in by_name.items() if name in _BESIDE}
+    blind = dict.fromkeys(_BLIND)
     if len(by_name) > 1:
-        return (Masks(by_name, named=True),)
+        return (Masks({**by_name, **beside, **blind}, named=True),)
     # Models whose layers may be of several kinds take a mapping though all of theirs are alike.
-    return Masks(by_name), Masks({FULL.kind: FULL, **by_name}, named=True)
+    every = {FULL.kind: FULL, **by_name, **beside, **blind}
+    return Masks(by_name), Masks(every, named=True)

@@ -8,8 +8,10 @@ answer may wait for a lane, but never forever."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from taketurns.engines.local.lane_tensors import cells_of
 # Shares of the memory that is free after loading; activations and all else have the rest.
 CPU_SHARE = 0.5
 GPU_SHARE = 0.8
+TYPICAL = 2048  # tokens of an answer for which models with states and without are given alike
 
 
 def free_bytes(device: str) -> int:
@@ -53,22 +56,34 @@ def lane_length(tokens: int, deterministic: bool) -> int:
 @dataclass(frozen=True, slots=True)
 class CacheSize:
     """What one model keeps of an answer: for each layer its window (0: none) and the bytes of a
-    token. `deterministic`: it runs in exact rounds. `elastic`: lanes take memory only where
-    something is written, so a token's keys and values exist once."""
+    token, and the bytes of its `states`. `deterministic`: it runs in exact rounds. `elastic`: lanes
+    take memory only where something is written, so a token's keys and values exist once."""
 
     layers: tuple[tuple[int, int], ...] = ()
+    states: int = 0
     deterministic: bool = False
     elastic: bool = False
 
-    @property
-    def bytes_per_token(self) -> int:
-        """The bytes of a token that no window has left behind."""
-        return sum(size for _, size in self.layers)
-
-    def answer_bytes(self, tokens: int) -> int:
-        """The bytes for an answer of `tokens` tokens. Lanes that are not elastic are as long as the
-        longest answer, so the same is counted for them again."""
+    def of(self, tokens: int) -> int:
+        """The bytes for `tokens` tokens, in a lane or out of it."""
         rounded = batch_invariant.visible if self.deterministic else int
         length = lane_length(tokens, self.deterministic and not self.elastic)
-        once = sum(cells_of(window, length, rounded) * size for window, size in self.layers)
-        return once if self.elastic else 2 * once
+        keys = sum(cells_of(window, length, rounded) * size for window, size in self.layers)
+        return keys + self.states
+
+
+def shares(caches: Sequence[CacheSize]) -> list[Fraction]:
+    """The part of the memory for lanes that each model has: as many answers of `TYPICAL` tokens fit
+    in each."""
+    sizes = [cache.of(TYPICAL) for cache in caches]
+    return [Fraction(size, sum(sizes) or 1) for size in sizes]
+
+
+def answer_bytes(tokens: int, caches: Sequence[CacheSize]) -> int:
+    """The bytes for an answer of `tokens` tokens in all models. Where lanes are not elastic it
+    counts outside them and in a lane of each model, which has only its share."""
+    if all(cache.elastic for cache in caches):
+        return sum(cache.of(tokens) for cache in caches)
+    parts = zip(caches, shares(caches), strict=True)
+    needs = [ceil(cache.of(tokens) / share) for cache, share in parts if share]
+    return 2 * max(needs, default=0)

@@ -18,6 +18,7 @@ from taketurns.engines.base import OnToken
 from taketurns.engines.local.ensembles import Ensemble, EnsembleMember
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.memory import shares
 from taketurns.engines.local.placement import CPU, Group, group_models
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import LaneRunner, ModelCounters
@@ -108,13 +109,12 @@ class ModelThreads:
 
     def bound_lanes(self, total: int) -> None:
         """Limit the keys and values of all models to `total` bytes, divided so that each model has
-        room for the same number of tokens. The models must be loaded."""
+        room for the same number of answers. The models must be loaded."""
         every = [runner for thread in self._distinct for runner in thread.runners]
         runners = [runner for runner in every if isinstance(runner, LaneRunner)]
-        whole = sum(runner.cache.bytes_per_token for runner in runners)
-        for runner in runners:
-            share = total if runner.cache.elastic else total // 2
-            runner.bound(share * runner.cache.bytes_per_token // whole)
+        parts = shares([runner.cache for runner in runners])
+        for runner, part in zip(runners, parts, strict=True):
+            runner.bound(int(part * (total if runner.cache.elastic else total // 2)))
 
     def sweep(self) -> None:
         """Free the memory of answers that are gone."""

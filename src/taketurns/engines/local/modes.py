@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from taketurns.engines.local import batch_invariant
+from taketurns.engines.local import batch_invariant, state_kernels
+from taketurns.engines.local.equivalence import bound
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
@@ -51,17 +53,28 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
     """A runner of this way, in exact rounds if requested and possible for the model. Raises Unfit
     if the model cannot be run in this way."""
     model = loaded.model
+    plain = PlainForward(model, loaded.activate)
     if way is not Way.KEPT:
         caches, alone = way is not Way.WHOLE, way is Way.ALONE
-        plain = PlainForward(model, loaded.activate)
         return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
-    shapes, masks = probe(model)
+    shape, masks = probe(model)
+    forward = Forward(model, masks, loaded.activate)
     runner = LaneRunner(
-        Forward(model, masks, loaded.activate),
-        shapes,
+        forward,
+        shape,
         max_lanes=running.max_lanes,
         suppressed=running.suppressed,
+        continues=not shape.states or state_kernels.continues(forward, shape, bound(plain)),
     )
     if running.deterministic and batch_invariant.enable(model):
-        runner.exact = batch_invariant.measure(model, running.max_lanes)
+        runner.exact = exact_shapes(model, runner, running.max_lanes)
     return runner
+
+
+def exact_shapes(model: Any, runner: LaneRunner, max_lanes: int) -> batch_invariant.Shapes | None:
+    """The shapes of a model's exact rounds, with the current number of threads; None if there are
+    none."""
+    shapes = batch_invariant.measure(model, max_lanes)
+    if shapes is None or not runner.shape.states:
+        return shapes
+    return state_kernels.agreeing(runner.forward, runner.shape, shapes, max_lanes)

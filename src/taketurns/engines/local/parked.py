@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from taketurns.engines.local.states import Snapshots
+
 
 @dataclass(frozen=True, slots=True)
 class Filled:
@@ -28,11 +30,12 @@ class Segment:
 class Parked:
     """The tokens of one answer that one model has encoded. Their keys and values exist once: in the
     lane `lane` of the model's pool, or in a `segment`; a fork that was not continued yet has none
-    and reads those of its `origin`. Only the pool changes these three.
+    and reads those of its `origin`. Only the pool changes these three. A model with states has
+    `snapshots` of them.
 
     `reserve` is the most tokens that the answer may have, 0 if that is not known."""
 
-    __slots__ = ("__weakref__", "lane", "origin", "reserve", "segment", "tokens")
+    __slots__ = ("__weakref__", "lane", "origin", "reserve", "segment", "snapshots", "tokens")
 
     def __init__(self, reserve: int = 0) -> None:
         self.tokens: list[int] = []
@@ -40,6 +43,7 @@ class Parked:
         self.lane: int | None = None
         self.segment: Segment | None = None
         self.origin: Parked | None = None
+        self.snapshots: Snapshots | None = None
 
     @property
     def holder(self) -> Parked | None:
@@ -63,11 +67,13 @@ class Parked:
         fork = Parked(self.reserve)
         fork.tokens = list(self.tokens)
         fork.origin = self
+        fork.snapshots = None if self.snapshots is None else self.snapshots.fork()
         return fork
 
     def clear(self) -> None:
         """Forget all tokens."""
-        self.tokens, self.segment, self.origin, self.lane = [], None, None, None
+        self.tokens, self.snapshots = [], None
+        self.segment, self.origin, self.lane = None, None, None
 
 
 def _equal(tokens: Sequence[int], others: Sequence[int], limit: int) -> int:

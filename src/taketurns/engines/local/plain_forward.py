@@ -50,8 +50,9 @@ def cache_arguments(model: Any) -> tuple[str, ...]:
 
 
 def kv_argument(model: Any) -> str:
-    """The name of the argument for a model's keys and values."""
-    return "cache" if "cache" in cache_arguments(model) else "past_key_values"
+    """The name of the argument for the cache that a model is handed."""
+    names = cache_arguments(model)
+    return next((name for name in CACHES if name in names), "past_key_values")
 
 
 class PlainForward:

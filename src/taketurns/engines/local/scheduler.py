@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -23,8 +23,8 @@ from torch import Tensor
 from taketurns.engines.local.batch_invariant import BLOCK, ROWS, Shapes, visible
 from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
-from taketurns.engines.local.lane_tensors import SPARE, LayerShape
-from taketurns.engines.local.lanes import LanePool
+from taketurns.engines.local.lane_tensors import SPARE
+from taketurns.engines.local.lanes import CacheShape, LanePool
 from taketurns.engines.local.memory import CacheSize, lane_length
 from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.requests import (
@@ -33,10 +33,12 @@ from taketurns.engines.local.requests import (
     PromptScoreRequest,
     ScoreRequest,
 )
+from taketurns.engines.local.states import Snapshot, Snapshots
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
 
 BLOCK_TOKENS = 2048  # of prompts in one forward
+STEP_COST = 8  # a forward of one token takes as long as so many tokens that are encoded together
 SCORED_TOKENS = 256  # of a prompt that is scored: each has a logit for every token there is
 
 
@@ -54,17 +56,25 @@ class ModelCounters:
 @dataclass(slots=True, eq=False)
 class _Lane:
     """A row of the pool. The first `length` of its `tokens` are encoded, of which `start` came from
-    the parked answer; while it writes, the last of `tokens` is the one just sampled."""
+    the parked answer; while it writes, the last of `tokens` is the one just sampled. In a model with
+    states, those after the first `pause` tokens are copied into `snapshots` on the way."""
 
     job: Job
     tokens: list[int]
     start: int
     length: int
     done: bool = False
+    pause: int = 0
+    snapshots: list[Snapshot] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
         return len(self.tokens) - self.length
+
+    @property
+    def ahead(self) -> int:
+        """How many tokens to read before its states are copied or its prompt ends."""
+        return (self.pause if self.length < self.pause else len(self.tokens)) - self.length
 
 
 class BatchRunner(ABC):
@@ -105,23 +115,27 @@ class BatchRunner(ABC):
 
 class LaneRunner(BatchRunner):
     """Runs jobs over lanes. `max_lanes` bounds the batch; tokens of `suppressed` are not written.
-    Rounds are exact where `exact` says which shapes they have; it may be changed while there are no
-    jobs."""
+    `continues`: the model reads several tokens at once also after a state that is not 0. Rounds are
+    exact where `exact` says which shapes they have; it may be changed while there are no jobs."""
 
     def __init__(
         self,
         forward: Forward,
-        shapes: Sequence[LayerShape],
+        shape: CacheShape,
         *,
         max_lanes: int,
         suppressed: Sequence[int] = (),
+        continues: bool = True,
     ) -> None:
         super().__init__(suppressed)
-        self._forward = forward
-        self._pool = LanePool(shapes)
+        self.forward = forward
+        self.shape = shape
+        self._pool = LanePool(shape)
+        self._continues = continues
         self._exact: Shapes | None = None
         # What is encoded at once must not overwrite what its first token looks at.
-        self._most_tokens = SPARE if any(shape.sight.size for shape in shapes) else BLOCK_TOKENS
+        ringed = any(layer.sight.size for layer in shape.layers)
+        self._most_tokens = SPARE if ringed else BLOCK_TOKENS
         self._max_lanes = max_lanes
         self._lanes: list[_Lane] = []
 
@@ -138,6 +152,7 @@ class LaneRunner(BatchRunner):
     def exact(self, shapes: Shapes | None) -> None:
         self._exact = shapes
         self._pool.round_by(visible if shapes is not None else int)
+        self._pool.states.multiple = 1 if shapes is None else shapes.rows
 
     @property
     def lane_bytes(self) -> int:
@@ -146,8 +161,11 @@ class LaneRunner(BatchRunner):
     @property
     def cache(self) -> CacheSize:
         """What the model keeps of an answer."""
-        layers = ((shape.sight.size, shape.bytes_per_token) for shape in self._pool.shapes)
-        return CacheSize(tuple(layers), self.exact is not None, self._pool.elastic)
+        layers = ((layer.sight.size, layer.bytes_per_token) for layer in self.shape.layers)
+        pool = self._pool
+        return CacheSize(
+            tuple(layers), pool.states.bytes_per_answer, self.exact is not None, pool.elastic
+        )
 
     def bound(self, lane_bytes: int) -> None:
         """Let the lanes take at most so many bytes; what does not fit waits."""
@@ -218,12 +236,30 @@ class LaneRunner(BatchRunner):
                 continue
             self._waiting.popleft()
             length = longer
-            known = 0 if _scores_prompt(job) else self._pool.known(job.parked, job.prompt)
-            taken.append(_Lane(job, list(job.prompt), known, known))
+            taken.append(self._lane(job))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
         if taken:
             self._enter(taken, length)
         return taken
+
+    def _lane(self, job: Job) -> _Lane:
+        """A lane for a job: from where it goes on, and where its states are copied."""
+        known = 0 if _scores_prompt(job) else self._pool.known(job.parked, job.prompt)
+        prompt = len(job.prompt)
+        lane = _Lane(job, list(job.prompt), known, known)
+        if not self._pool.states:
+            return lane
+        if job.parked.snapshots is not None:
+            job.parked.snapshots.learn(job.parked.common(job.prompt))
+        tail = (job.parked.snapshots or Snapshots()).tail(scored=isinstance(job, ScoreRequest))
+        if not self._continues:
+            if lane.missing > 1 and prompt < STEP_COST * lane.missing:
+                lane.start = lane.length = 0
+            if prompt < STEP_COST * tail:  # these tokens would be read one by one
+                tail = 0
+        if lane.start + 1 < prompt - tail and not _scores_prompt(job):
+            lane.pause = prompt - tail
+        return lane
 
     def _enter(self, taken: Sequence[_Lane], length: int) -> None:
         """Give each of these a lane of at least `length` positions."""
@@ -249,12 +285,25 @@ class LaneRunner(BatchRunner):
             if (
                 not cuts
                 or (self.exact is not None and not self.exact.together and lane.missing > 1)
-                or not _alike(lane, taken[cuts[-1]])
+                or not self._alike(lane, taken[cuts[-1]])
                 or rectangle > min(BLOCK_TOKENS, 2 * real + 64)
             ):
                 cuts.append(index)
                 real = lane.missing
         return [(offset + first, offset + end) for first, end in pairwise([*cuts, len(taken)])]
+
+    def _alike(self, lane: _Lane, other: _Lane) -> bool:
+        """May two lanes be encoded in one forward? Whether a single token is missing decides the
+        shape of an exact one, so that must not depend on who else is there."""
+        if _scores_prompt(lane.job) or _scores_prompt(other.job):
+            return False
+        if not self._continues:  # from the beginning in one block, else token by token
+            blocks = [None if each.length else (each.pause, each.missing) for each in (lane, other)]
+            if blocks[0] != blocks[1]:
+                return False
+        return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
+            other.missing == 1
+        )
 
     def _release_done(self) -> None:
         """Park what finished lanes have encoded and close the gaps they leave."""
@@ -266,12 +315,26 @@ class LaneRunner(BatchRunner):
             if lane.job.failure is not None:
                 self._pool.wipe(index)  # a masked NaN would still be one: 0 times it is NaN
                 encoded = []
+            elif not lane.job.cancelled:
+                self._park_states(index, lane)
             self._pool.leave(index, encoded)
             if not lane.job.cancelled:
                 lane.job.finished()
             last = self._lanes.pop()
             if last is not lane:
                 self._lanes[index] = last
+
+    def _park_states(self, index: int, lane: _Lane) -> None:
+        """Keep the snapshots of a lane, and its last states unless the end of its prompt is expected
+        to be dropped."""
+        if not self._pool.states:
+            return
+        parked = lane.job.parked
+        scored = isinstance(lane.job, ScoreRequest)
+        if not (lane.snapshots and (scored or lane.length == lane.pause)):
+            lane.snapshots.append(self._pool.states.save(index, lane.length))
+        parked.snapshots = parked.snapshots or Snapshots()
+        parked.snapshots.extend(lane.snapshots, len(lane.job.prompt), scored=scored)
 
     def _fail(self, error: Exception) -> None:
         failed = [lane.job for lane in self._lanes]
@@ -291,7 +354,11 @@ class LaneRunner(BatchRunner):
             scored = _scores_prompt(group[0].job)
             tokens = SCORED_TOKENS if scored else BLOCK_TOKENS
             block = min(missing, max(1, tokens // len(group)), self._most_tokens)
-            if self.exact is not None:
+            if self._pool.states:
+                while not group[0].missing:  # no row may be padded, so those that are done stay out
+                    first, group = first + 1, group[1:]
+                block = self._unpadded(group, block)
+            elif self.exact is not None:
                 block = BLOCK if longest_missing > 1 else 1
             fed = [min(block, lane.missing) for lane in group]
             outputs = self._run(
@@ -299,6 +366,8 @@ class LaneRunner(BatchRunner):
             )
             self.counters.encoded_tokens += sum(fed)
             for row, lane in enumerate(group):
+                if lane.length == lane.pause:
+                    lane.snapshots.append(self._pool.states.save(first + row, lane.length))
                 if isinstance(lane.job, PromptScoreRequest):
                     lane.job.read(outputs.columns[row, -fed[row] :])
                     lane.done = not lane.missing
@@ -315,6 +384,14 @@ class LaneRunner(BatchRunner):
                     writers.append((lane, outputs.logits[row]))
         if writers:
             self._sample([lane for lane, _ in writers], torch.stack([last for _, last in writers]))
+
+    def _unpadded(self, group: Sequence[_Lane], most: int) -> int:
+        """How many tokens each lane of a group of a model with states reads next. Padding would
+        change the states, so all read the same number."""
+        ahead = min(lane.ahead for lane in group)
+        if self._continues:
+            return min(ahead, most)
+        return 1 if group[0].length else ahead
 
     def _write(self, writing: int) -> None:
         """One more token for each of the first `writing` lanes that knows its last one."""
@@ -362,7 +439,7 @@ class LaneRunner(BatchRunner):
             return lanes
         if self.exact is not None:
             return self.exact.padded(lanes)
-        return ROWS if lanes in (2, 3) and self._forward.on_cpu else lanes
+        return ROWS if lanes in (2, 3) and self.forward.on_cpu else lanes
 
     def _run(
         self,
@@ -403,17 +480,8 @@ class LaneRunner(BatchRunner):
             keys, positions = visible(keys), positions[: len(fed)]
         self._pool.plan(first, [lane.length for lane in lanes], positions, ends, keys, lowest)
         self.counters.forwards += 1
-        return self._forward(ids, at, self._pool, hidden, keep)
-
-
-def _alike(lane: _Lane, other: _Lane) -> bool:
-    """May two lanes be encoded in one forward? Whether a single token is missing decides the shape
-    of an exact one, so that must not depend on who else is there."""
-    if _scores_prompt(lane.job) or _scores_prompt(other.job):
-        return False
-    return _wants_hidden(lane) == _wants_hidden(other) and (lane.missing == 1) == (
-        other.missing == 1
-    )
+        with self._pool.states.reading(first, fed, rows, len(self._lanes)):
+            return self.forward(ids, at, self._pool, hidden, keep)
 
 
 def _hear(lane: _Lane) -> int:

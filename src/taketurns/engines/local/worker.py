@@ -27,7 +27,7 @@ from taketurns.engines.local.lifetime import Lifetime
 from taketurns.engines.local.loading import Weights
 from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.mode_selection import check_usable, choose
-from taketurns.engines.local.modes import Running, Way
+from taketurns.engines.local.modes import Running, Way, exact_shapes
 from taketurns.engines.local.outbox import Outbox
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
@@ -350,7 +350,7 @@ class ModelThread:
         for model in self._exactly:
             runner = self._runners.get(model)
             if isinstance(runner, LaneRunner):
-                runner.exact = exact.measure(self._exactly[model], self._engine.max_batch)
+                runner.exact = exact_shapes(self._exactly[model], runner, self._engine.max_batch)
                 self._check_exact(model, runner.exact)
                 self._models[model] = replace(self._models[model], cache=runner.cache)
 

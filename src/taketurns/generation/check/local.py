@@ -28,7 +28,7 @@ from taketurns.engines.local.completeness import find_fault
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.finite_weights import check_files
 from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, choose_dtype
-from taketurns.engines.local.masks import sights_of
+from taketurns.engines.local.masks import LayerSight, sights_of
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.placement import device_of
@@ -145,7 +145,9 @@ def _memory(
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
-            kv_bytes_per_answer=sum(_cache(m, deterministic).answer_bytes(tokens) for m in here),
+            kv_bytes_per_answer=memory.answer_bytes(
+                tokens, [_cache(model, deterministic) for model in here]
+            ),
             free_bytes=free,
             problem=problem,
         )
@@ -156,8 +158,10 @@ def _cache(model: LocalModel, deterministic: bool | None) -> memory.CacheSize:
     windows = model.windows or (0,)
     return memory.CacheSize(
         tuple((window, model.kv_bytes_per_token // len(windows)) for window in windows),
-        batch_invariant.wanted(deterministic, model.device, model.dtype, model.inexact),
-        is_elastic(model.device),
+        deterministic=batch_invariant.wanted(
+            deterministic, model.device, model.dtype, model.inexact
+        ),
+        elastic=is_elastic(model.device),
     )
 
 
@@ -211,6 +215,9 @@ def _inspect(
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
     kept = way in (Way.KEPT, UNKNOWN_WAY)
+    sights = _sights(config)
+    windows = tuple(sight.size for sight in sights or () if sight is not None)
+    layers = config.num_hidden_layers if sights is None else len(windows)
     return LocalModel(
         name=name,
         model=spec.model,
@@ -221,8 +228,8 @@ def _inspect(
             loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=kv_numbers(config) * dtype.itemsize if kept else 0,
-        windows=_windows(config),
+        kv_bytes_per_token=kv_numbers(config, layers) * dtype.itemsize if kept else 0,
+        windows=windows,
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
@@ -235,12 +242,12 @@ def _inspect(
     )
 
 
-def _windows(config: Any) -> tuple[int, ...]:
-    """How many tokens each layer looks at, 0 for all; nothing where the layers look otherwise."""
+def _sights(config: Any) -> list[LayerSight | None] | None:
+    """What each layer looks at; None where layers look in a way that no lane has."""
     try:
-        return tuple(sight.size for sight in sights_of(config))
+        return sights_of(config)
     except Unfit:
-        return ()
+        return None
 
 
 def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
