@@ -62,6 +62,11 @@ class CacheShape:
     layers: tuple[LayerShape, ...]
     states: tuple[StateShape, ...] = ()
 
+    @property
+    def attends(self) -> bool:
+        """Whether any layer has keys."""
+        return any(layer.heads for layer in self.layers)
+
 
 def probe(model: Any) -> tuple[CacheShape, Masks]:
     """What a model caches, and the masks that it takes, found out with one token. Raises Unfit if
@@ -107,9 +112,8 @@ def _cached(
         if type(layer) in _STATES:
             states.extend(_states(place, layer))
         keys.append(_keys(layer, sight or FULL) if type(layer) in _KEYS else empty)
-    if not states and not any(shape.heads for shape in keys):
-        _no_cache()
-    return CacheShape(tuple(keys), tuple(states))
+    shape = CacheShape(tuple(keys), tuple(states))
+    return shape if states or shape.attends else _no_cache()
 
 
 _HYBRID = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer)

@@ -323,7 +323,7 @@ class ModelThread:
             LOG.warning(found.sentence(model))
         if isinstance(runner, LaneRunner):
             footprint, exactly = runner.footprint, runner.exact is not None
-            if wanted and exact.enabled(loaded.model):
+            if wanted and (exact.enabled(loaded.model) or not runner.shape.attends):
                 self._exactly[model] = loaded.model
                 self._check_exact(model, runner.exact)
         self._models[model] = RunningModel(way, footprint, device, exactly)
