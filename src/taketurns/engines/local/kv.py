@@ -72,9 +72,8 @@ def _cached(
         if type(layer) in _STATES:
             states.extend(_states(place, layer))
         keys.append(_keys(layer, sight or FULL) if type(layer) in _KEYS else empty)
-    if not states and not any(shape.heads for shape in keys):
-        _no_cache()
-    return CacheShape(tuple(keys), tuple(states))
+    shape = CacheShape(tuple(keys), tuple(states))
+    return shape if states or shape.attends else _no_cache()
 
 
 _HYBRID = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer)

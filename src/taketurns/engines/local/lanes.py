@@ -59,6 +59,11 @@ class CacheShape:
     layers: tuple[LayerShape, ...]
     states: tuple[StateShape, ...] = ()
 
+    @property
+    def attends(self) -> bool:
+        """Whether any layer has keys."""
+        return any(layer.heads for layer in self.layers)
+
 
 class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no types
     """The lanes of one model; the first `running` are in use. Their tensors never take more than

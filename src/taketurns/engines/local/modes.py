@@ -66,7 +66,7 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
         suppressed=running.suppressed,
         continues=not shape.states or state_kernels.continues(forward, shape, bound(plain)),
     )
-    if running.deterministic and batch_invariant.enable(model):
+    if running.deterministic and (batch_invariant.enable(model) or not shape.attends):
         runner.exact = exact_shapes(model, runner, running.max_lanes)
     return runner
 

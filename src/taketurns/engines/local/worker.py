@@ -331,7 +331,7 @@ class ModelThread:
             LOG.warning(found.sentence(model))
         if isinstance(runner, LaneRunner):
             cache = runner.cache
-            if wanted and exact.enabled(loaded.model):
+            if wanted and (exact.enabled(loaded.model) or not runner.shape.attends):
                 self._exactly[model] = loaded.model
                 self._check_exact(model, runner.exact)
         self._models[model] = RunningModel(way, cache, device)
