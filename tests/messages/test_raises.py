@@ -307,8 +307,9 @@ def messages() -> tuple[Message, ...]:
 
 
 INTERNAL = {
-    ("engines/local/worker.py", "_ask"): "a call after close(), which only code can make",
-    ("engines/local/worker.py", "_stop"): "close() while an answer is written, as above",
+    ("engines/local/lifetime.py", "enter"): "a call after close(), which only code can make",
+    ("engines/local/model_threads.py", "close"): "close() while an answer is written, as above",
+    ("engines/local/worker.py", "_stop"): "the same",
 }
 """Places that no user's input reaches, and why."""
 SERVERS = {("engines/http/faults.py", "refuse"), ("engines/http/protocol.py", "_finish")}
