@@ -29,7 +29,7 @@ from benchmarks.costs import by_shape, large, memory
 from benchmarks.costs.budget import Budget
 from benchmarks.costs.report import rows_table
 from benchmarks.costs.rows import Row, write_rows
-from benchmarks.costs.shapes import SHAPES
+from benchmarks.costs.shapes import SHAPES, Shapes
 from benchmarks.costs.units import Say, Setting, Unit, progress, select
 from benchmarks.overhead.setup import describe_setup
 from taketurns.evaluation.stopwatch import CLOCKS
@@ -91,7 +91,7 @@ def open_draft(path: Path | None) -> Iterator[TextIO]:
 
 
 def measure(
-    units: Sequence[Unit], setting: Setting, shapes: by_shape.Shapes, minutes: float, say: Say
+    units: Sequence[Unit], setting: Setting, shapes: Shapes, minutes: float, say: Say
 ) -> Iterator[Row]:
     """The rows of all units, each as soon as it is measured; `say` gets the progress."""
     budget = Budget(60 * minutes, {unit.name: unit.seconds for unit in units})
