@@ -97,7 +97,7 @@ async def test_a_model_is_counted_where_its_map_puts_it(monkeypatch: pytest.Monk
     assert await devices(**dict.fromkeys(every, "cpu")) == [("cpu", 1 << 30)]
     assert await devices(pretrained={"": "cuda:1"}, sft=1) == [
         ("cuda:1", 1 << 30),
-        ("cuda", 1 << 30),
+        ("cuda:0", 1 << 30),
     ]
     spread = {"model.layers": 0, "model": 1, "lm_head": 1}
     for value in ("auto", spread):  # two cards and the machine's memory hold what one card does not
@@ -169,7 +169,7 @@ async def test_a_device_that_is_not_here_is_a_problem() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     found = await report(**{"candidates.sft.device": "cuda"})
-    assert any(problem.startswith("cuda cannot be used here: ") for problem in found.problems)
+    assert any(problem.startswith("cuda:0 cannot be used here: ") for problem in found.problems)
 
 
 async def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
