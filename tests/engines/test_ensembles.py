@@ -146,10 +146,10 @@ async def test_one_model_that_fails_fails_the_text_and_nothing_else(
     await write(engine, 1, 3, 0.7)
     runner: Any = engine._threads._threads["m1"]._runners["m1"]
     whole = runner.forward
-    monkeypatch.setattr(runner, "_forward", lambda *args: (_ for _ in ()).throw(RuntimeError("x")))
+    monkeypatch.setattr(runner, "forward", lambda *args: (_ for _ in ()).throw(RuntimeError("x")))
     with pytest.raises(EngineError, match="RuntimeError: x"):
         await write(engine, 1, 5, 0.7)
-    monkeypatch.setattr(runner, "_forward", whole)
+    monkeypatch.setattr(runner, "forward", whole)
     assert (await write(engine, 1, 5, 0.7)).token_ids
     async with engine.session(0, 200) as session:
         with pytest.raises(EngineError, match="cannot combine"):

@@ -242,7 +242,7 @@ async def test_a_thread_that_waits_for_another_model_sleeps(
         steps["m0"] += runner is runner_of(engine, "m0")
         step(runner)
 
-    monkeypatch.setattr(slow, "_forward", wait)
+    monkeypatch.setattr(slow, "forward", wait)
     monkeypatch.setattr(LaneRunner, "step", count)
     writing = asyncio.create_task(write_together(engine, ("m0", "m1"), 1))
     await until(held.is_set)
@@ -319,7 +319,7 @@ async def test_a_cancelled_text_leaves_no_lane_in_any_thread(
             return forward(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(runner, "_forward", wait)
+            patch.setattr(runner, "forward", wait)
             writing = asyncio.create_task(write_together(engine, NAMES, 1, 300))
             await until(held.is_set)
             writing.cancel()
@@ -347,7 +347,7 @@ async def test_a_failure_in_one_thread_frees_the_lanes_of_the_others(
             return forward(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(runner, "_forward", fail)
+            patch.setattr(runner, "forward", fail)
             with pytest.raises(EngineError, match="RuntimeError: out of luck"):
                 await write_together(engine, NAMES, 1)
         await until(lambda: idle(engine))
@@ -449,7 +449,7 @@ async def test_what_a_thread_passes_on_while_the_engine_closes_fails_too(
         assert go.wait(60)
         return forward(*args)
 
-    monkeypatch.setattr(runner, "_forward", wait)
+    monkeypatch.setattr(runner, "forward", wait)
     solo = asyncio.create_task(write(engine, "m0", 0))
     await until(held.is_set)
     text = asyncio.create_task(write_together(engine, ("m0", "m1"), 0))

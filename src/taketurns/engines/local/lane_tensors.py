@@ -6,6 +6,7 @@ position p is in the cell p modulo the ring's size, over what was there, with sc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from taketurns.engines.local.masks import FULL, LayerSight
-from taketurns.engines.local.parked import Filled, Segment
-from taketurns.engines.local.reclaimable import Reclaimable
+from taketurns.engines.local.parked import NOTHING, Filled, Segment
+from taketurns.engines.local.reclaimable import PAGE, Reclaimable
 
 # Tokens that a ring has beyond its window: so many may be encoded in one forward, and an answer may
 # be taken back by so many without being encoded anew.
@@ -70,6 +71,9 @@ class LaneTensors:
         }
         self.rings = [self._ring_of[shape.sight] for shape in shapes]
         self._shapes = tuple(shapes)
+        self._sizes: Counter[int | None] = Counter()  # bytes of a token, by ring
+        for ring, shape in zip(self.rings, shapes, strict=True):
+            self._sizes[ring] += shape.bytes_per_token
         self._layers: list[Reclaimable] = []
         for place, shape in enumerate(shapes):
             size = (2, lanes, shape.heads, self.cells(place), shape.dim)
@@ -113,8 +117,8 @@ class LaneTensors:
     def bytes_used(self, filled: Filled) -> int:
         """The bytes of those cells in all layers."""
         return sum(
-            self.used(place, filled) * shape.bytes_per_token
-            for place, shape in enumerate(self._shapes)
+            (filled.tokens if ring is None else min(filled.extent, ring)) * size
+            for ring, size in self._sizes.items()
         )
 
     def copy(self, source: int, target: int, filled: Filled) -> None:
@@ -131,8 +135,8 @@ class LaneTensors:
             held = data[:, one, :, :first].clone()
             data[:, one, :, :second] = data[:, other, :, :second]
             data[:, other, :, :first] = held
-        self.discard(one, filled[1])
-        self.discard(other, filled[0])
+        self.discard(one, *filled)
+        self.discard(other, filled[1], filled[0])
 
     def load(self, lane: int, segment: Segment, filled: Filled) -> None:
         """Copy what `filled` says of a segment into a lane."""
@@ -148,22 +152,26 @@ class LaneTensors:
         )
         return Segment(tuple(layers), filled)
 
-    def wipe(self, lane: int) -> None:
-        """Set a lane to 0."""
+    def wipe(self, lane: int, had: Filled) -> None:
+        """Set what a lane `had` to 0, and its scratch."""
         for place in range(len(self._shapes)):
-            self.layer(place)[:, lane].zero_()
-        self.discard(lane, Filled(0, 0))
+            data = self.layer(place)[:, lane]
+            data[:, :, : self.used(place, had)] = 0
+            data[:, :, -1] = 0
 
-    def discard(self, lane: int, filled: Filled) -> None:
-        """Give back the memory of a lane beyond its content."""
+    def discard(self, lane: int, had: Filled, filled: Filled = NOTHING) -> None:
+        """Give back what memory a lane no longer needs, of what it `had`."""
         for place, shape in enumerate(self._shapes):
-            used, cells, pages = self.used(place, filled), self.cells(place), self._layers[place]
+            first, last = self.used(place, filled), self.used(place, had)
+            cells, pages = self.cells(place), self._layers[place]
+            if (last - first) * shape.dim * shape.dtype.itemsize < PAGE:
+                continue
             for side in range(2):
-                first = (side * self.lanes + lane) * shape.heads
-                last = first + shape.heads
-                if not used:  # the whole lane at once
-                    pages.discard(first * cells * shape.dim, last * cells * shape.dim)
+                head = (side * self.lanes + lane) * shape.heads
+                if not first:  # the whole lane at once
+                    stop = (head + shape.heads) * cells * shape.dim
+                    pages.discard(head * cells * shape.dim, stop)
                     continue
-                for head in range(first, last):
-                    start = (head * cells + used) * shape.dim
-                    pages.discard(start, (head + 1) * cells * shape.dim)
+                for row in range(head, head + shape.heads):
+                    start = row * cells * shape.dim
+                    pages.discard(start + first * shape.dim, start + last * shape.dim)

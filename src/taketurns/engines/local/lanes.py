@@ -30,16 +30,24 @@ from taketurns.errors import CapacityError
 
 GROWTH = 256
 ADDRESSES = 8  # where lanes are elastic, addresses for so many times the memory
-NOTHING = Filled(0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """Whose lane it is, what is in it, and when it was left last."""
+    """Whose lane it is, what is in it (as in `Filled`), and when it was left last."""
 
     owner: weakref.ref[Parked]
-    filled: Filled = NOTHING
+    tokens: int = 0
+    extent: int = 0
     left: int = 0
+
+    @property
+    def filled(self) -> Filled:
+        return Filled(self.tokens, self.extent)
+
+    def fill(self, tokens: int, extent: int) -> None:
+        """Say what is in the lane."""
+        self.tokens, self.extent = tokens, extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
                 self.states.load(place, snapshots.at(known))
             lane = self._at(place)
             # Only in a ring does what was beyond matter: it was written over other tokens.
-            lane.filled = Filled(known, lane.filled.extent if self._tensors.ringed else known)
+            lane.fill(known, lane.extent if self._tensors.ringed else known)
 
     def _reserve(self, entering: Sequence[Parked], length: int, longest: int, padding: int) -> None:
         self.sweep()
@@ -252,9 +260,9 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
             self._tensors.load(place, source, filled)
         else:
             assert source.lane is not None, "answers in lanes were not moved out since"
-            filled = Filled(known, self._at(source.lane).filled.extent)
+            filled = Filled(known, self._at(source.lane).extent)
             self._tensors.copy(source.lane, place, filled)
-        self._at(place).filled = filled
+        self._at(place).fill(filled.tokens, filled.extent)
 
     def leave(self, place: int, tokens: Sequence[int]) -> None:
         """Let the answer of a lane rest, with `tokens` encoded. The last lane in use takes its
@@ -263,7 +271,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
         parked = lane.owner()
         if parked is not None:
             parked.tokens = list(tokens)
-        lane.filled = Filled(len(tokens), max(lane.filled.extent, len(tokens)))
+        lane.fill(len(tokens), max(lane.extent, len(tokens)))
         lane.left = next(self._clock)
         self.running -= 1
         if place != self.running:
@@ -275,7 +283,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
         for place, lane in enumerate(self._lanes):
             if lane is not None and lane.owner() is None and place >= self.running:
                 self._lanes[place] = None
-                self._tensors.discard(place, NOTHING)
+                self._tensors.discard(place, lane.filled)
         if not any(self._lanes):
             self.clear()
 
@@ -291,15 +299,16 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
 
     def wipe(self, place: int) -> None:
         """Set a lane to 0."""
-        self._tensors.wipe(place)
+        lane = self._at(place)
+        self._tensors.wipe(place, Filled(lane.extent, lane.extent))
         self.states.wipe(place)
-        self._at(place).filled = NOTHING
+        lane.fill(0, 0)
 
     def _move(self, source: int, target: int) -> None:
         """Move an answer to a free lane."""
         lane = self._at(source)
         self._tensors.copy(source, target, lane.filled)
-        self._tensors.discard(source, NOTHING)
+        self._tensors.discard(source, lane.filled)
         self._lanes[source] = None
         self._put(target, lane)
 
@@ -320,7 +329,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
             parked.segment = self._tensors.save(place, lane.filled)
             parked.lane = None
         self._lanes[place] = None
-        self._tensors.discard(place, NOTHING)
+        self._tensors.discard(place, lane.filled)
 
     def _resize(self, lanes: int, length: int) -> None:
         for place in range(lanes, len(self._lanes)):
@@ -370,7 +379,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
         `lengths` tokens; for the rest see `LanePlan`."""
         for place, length in enumerate(lengths, first):
             lane = self._at(place)
-            lane.filled = Filled(length, max(length, lane.filled.extent))
+            lane.fill(length, max(length, lane.extent))
         self._plan = LanePlan(first, positions, ends, visible, self.length - 1, lowest)
 
     def keys(self, sight: LayerSight) -> Tensor:

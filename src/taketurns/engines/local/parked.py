@@ -19,6 +19,9 @@ class Filled:
     extent: int
 
 
+NOTHING = Filled(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A copy of a lane outside its pool: a `[2, heads, cells, dim]` tensor per layer."""

@@ -14,6 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+PAGE = mmap.PAGESIZE
 _FLAGS = (
     mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     if sys.platform == "linux"
@@ -41,12 +42,12 @@ class Reclaimable:
             self.data = torch.zeros(tuple(shape), dtype=dtype, device=device)
 
     def discard(self, start: int, stop: int) -> None:
-        """Give back the pages that lie wholly in elements `start` to `stop` of the flat tensor;
-        these elements become 0. Does nothing where memory is not elastic."""
+        """Give back the pages that lie wholly in elements `start` to `stop` of the flat tensor, with
+        what was in them. Does nothing where memory is not elastic."""
         if self._pages is None:
             return
-        size, page = self.data.element_size(), mmap.PAGESIZE
-        first = -(-start * size // page) * page
-        last = stop * size // page * page
+        size = self.data.element_size()
+        first = -(-start * size // PAGE) * PAGE
+        last = stop * size // PAGE * PAGE
         if last > first:
             self._pages.madvise(mmap.MADV_DONTNEED, first, last - first)

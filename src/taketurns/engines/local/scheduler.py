@@ -195,7 +195,6 @@ class LaneRunner(BatchRunner):
         except Exception as error:  # whatever a model raises belongs to those who asked for it
             self._fail(error)
         self.counters.seconds += time.perf_counter() - begun
-        self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
 
     def reject_all(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -307,6 +306,9 @@ class LaneRunner(BatchRunner):
 
     def _release_done(self) -> None:
         """Park what finished lanes have encoded and close the gaps they leave."""
+        if not any(lane.done for lane in self._lanes):
+            return
+        self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
         for index in reversed(range(len(self._lanes))):
             lane = self._lanes[index]
             if not lane.done:
