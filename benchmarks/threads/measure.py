@@ -46,7 +46,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "30M": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408},
     "100M": {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 2048},
 }
-ENGINES: dict[str, dict[str, int]] = {
+ENGINES: dict[str, dict[str, Any]] = {
     "one thread": {"parallel": 1, "threads": 1},
     "a thread each": {"parallel": 2, "threads": 1},
     "one thread, two an operation": {"parallel": 1, "threads": 2},
