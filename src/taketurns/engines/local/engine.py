@@ -63,7 +63,7 @@ class LocalEngine:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
         self._reading = threading.Lock()
-        self._running: dict[str, RunningModel] = {}
+        self._loaded: set[str] = set()
         self._shared: dict[tuple[str, ...], Shared] = {}
         self._thread = ModelThread(
             self._specs, deterministic=deterministic, max_batch=max_batch, threads=threads
@@ -108,9 +108,10 @@ class LocalEngine:
     async def load(self, model: str) -> None:
         """Load a model's weights, if they are not loaded. Raises ConfigError or EngineError."""
         await self.info(model)
-        if model not in self._running:
+        if model not in self._loaded:
             suppressed = sorted(await self._suppressed(model))
-            self._running[model] = await self._thread.load(model, suppressed)
+            await self._thread.load(model, suppressed)
+            self._loaded.add(model)
 
     async def _suppressed(self, model: str) -> frozenset[int]:
         """The ids that the model must not write: those that its files forbid, and ids beyond the
@@ -137,7 +138,7 @@ class LocalEngine:
 
     def running(self, model: str) -> RunningModel:
         """Facts about a loaded model."""
-        return self._running[model]
+        return self._thread.running(model)
 
     def counters(self, model: str) -> ModelCounters:
         """The counters of a model's work."""
@@ -156,7 +157,7 @@ class LocalEngine:
     def fits(self, lengths: Sequence[int]) -> bool:
         """Whether sessions of `lengths` tokens would all open now. Raises CapacityError if one of
         them never can."""
-        if len(self._running) < len(self._specs):
+        if len(self._loaded) < len(self._specs):
             return True  # the first session loads the other models; sizes are unknown before that
         return self._admission.fits([self._need(tokens) for tokens in lengths])
 
@@ -178,14 +179,14 @@ class LocalEngine:
 
     def _need(self, tokens: int) -> int:
         """The bytes for an answer of `tokens` tokens."""
-        running = self._running.values()
+        running = [self._thread.running(model) for model in self._specs]
         footprints = [model.footprint for model in running]
         return answer_bytes(tokens, footprints, any(model.exact for model in running))
 
     def _share_memory(self) -> int:
         """The budget for the answers' keys and values in bytes; half of it is for lanes. Called
         when all models are loaded."""
-        devices = {model.device for model in self._running.values()}
+        devices = {self._thread.running(model).device for model in self._specs}
         total = self._memory_bytes or kv_budget(devices)
         self._thread.bound_lanes(total // 2)
         return total

@@ -103,6 +103,12 @@ def sights_of(config: Any) -> list[LayerSight | None]:
     return sights
 
 
+def has_states(config: Any) -> bool:
+    """Whether layers of a model keep states, by its configuration."""
+    kinds, _ = get_layer_types_and_kwargs(config)
+    return not {*_BLIND, *_BESIDE.values()}.isdisjoint(kinds)
+
+
 _BLIND = ("linear_attention", "conv")  # layers with states, without keys
 # Names under which a model may look up the mask of a layer that has states beside its keys.
 _BESIDE = {"full_attention": "hybrid", "sliding_attention": "hybrid_sliding"}

@@ -186,6 +186,10 @@ class ModelThread:
             return None if thread.is_alive() else _ENDED
         return self._failure
 
+    def running(self, model: str) -> RunningModel:
+        """Facts about a loaded model."""
+        return self._models[model]
+
     def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
         return runner.counters if runner is not None else ModelCounters()

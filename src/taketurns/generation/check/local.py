@@ -31,6 +31,7 @@ from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, 
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
+from taketurns.generation.check.cache_size import footprint
 from taketurns.generation.check.report import (
     UNKNOWN_WAY,
     CheckReport,
@@ -40,7 +41,6 @@ from taketurns.generation.check.report import (
 )
 from taketurns.generation.check.roles import describe_switcher, models_of, switcher_notes
 from taketurns.generation.check.weights import (
-    kv_numbers,
     loaded_bytes,
     missing_package,
     model_tensors,
@@ -138,7 +138,10 @@ def _memory(
     spread = any(model.device == TOGETHER for model in models)
     for device in [TOGETHER] if spread else dict.fromkeys(model.device for model in models):
         here = [model for model in models if spread or model.device == device]
-        sizes = [model.kv_bytes_per_token for model in here]
+        sizes = [
+            memory.Footprint(model.kv_bytes_per_token, model.state_bytes_per_answer)
+            for model in here
+        ]
         invariant = any(
             batch_invariant.wanted(deterministic, model.device, model.dtype, model.inexact)
             for model in here
@@ -203,6 +206,7 @@ def _inspect(
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
     kept = way in (Way.KEPT, UNKNOWN_WAY)
+    cache = footprint(whole, dtype) if kept else memory.Footprint(0)
     return LocalModel(
         name=name,
         model=spec.model,
@@ -213,7 +217,8 @@ def _inspect(
             loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=kv_numbers(config) * dtype.itemsize if kept else 0,
+        kv_bytes_per_token=cache.per_token,
+        state_bytes_per_answer=cache.fixed,
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,

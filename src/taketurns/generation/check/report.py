@@ -36,6 +36,7 @@ class LocalModel:
     weight_bytes: int | None
     shares_weights: bool
     kv_bytes_per_token: int
+    state_bytes_per_answer: int
     context: int
     prompt: str
     tokenizer: str
