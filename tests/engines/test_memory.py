@@ -11,13 +11,25 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen3_5TextConfig
 
 from taketurns.engines.local.engine import LocalEngine, LocalSession
 from taketurns.engines.local.scheduler import LaneRunner
+from taketurns.engines.local.states import Snapshots
 from taketurns.errors import CapacityError
 from taketurns.types import ModelSpec, Sampling
 
 LONG, SHORT = 600, 40
+HYBRID: dict[str, Any] = {
+    "config_class": Qwen3_5TextConfig,
+    "layer_types": ["linear_attention", "full_attention"],
+    "head_dim": 16,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
+STATES = {(128, 4), (4, 16, 16)}  # of a row: the convolution's and the recurrent one
 
 
 class Meter:
@@ -31,7 +43,7 @@ class Meter:
 
         def counted(*size: Any, **options: Any) -> torch.Tensor:
             made = zeros(*size, **options)
-            if made.dim() == 5:  # a layer of a pool
+            if made.dim() == 5 or tuple(made.shape[1:]) in STATES:  # a layer of a pool
                 self._lanes.append(weakref.ref(made))
                 self._look()
             return made
@@ -54,8 +66,10 @@ class Meter:
             layer
             for session in list(self._sessions)
             for kept in list(session.parked.values())
-            for segment in list(kept.segments)
-            for layer in segment.layers
+            for layer in [
+                *(layer for segment in list(kept.segments) for layer in segment.layers),
+                *(state for at in (kept.snapshots or Snapshots()).kept for state in at.states),
+            ]
         ]
         self.peak_lanes = max(self.peak_lanes, _bytes(lanes))
         self.peak = max(self.peak, _bytes(lanes) + _bytes(parked))
@@ -67,13 +81,18 @@ def _bytes(tensors: list[torch.Tensor]) -> int:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("second", [{}, HYBRID], ids=["alike", "one with states"])
 async def test_no_more_is_allocated_than_the_limit_says(
-    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, deterministic: bool
+    make_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
+    second: dict[str, Any],
 ) -> None:
     """31 short answers and a long one, by three models that take turns and a fourth that is asked
     with another ending each time. Fault: lanes as long as the longest answer for everybody, kept by
     every model, and twice while they grow: more than twice the limit."""
-    paths = {f"m{i}": make_model(i, max_position_embeddings=2048) for i in range(4)}
+    kinds = [{}, second, {}, second]
+    paths = {f"m{i}": make_model(i, max_position_embeddings=2048, **kinds[i]) for i in range(4)}
     specs = {name: ModelSpec(str(path)) for name, path in paths.items()}
     probe = LocalEngine(specs, deterministic=deterministic)
     async with probe.session(0, LONG + 80):

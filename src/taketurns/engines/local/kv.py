@@ -40,18 +40,25 @@ JOINED = 64  # segments up to this length in tokens are joined, so that short tu
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The keys and values of one layer for one token: `heads` x `dim` keys, and as many values;
-    `sight` says which of them the layer looks at. A layer without any has 0 heads."""
+    """The keys and values of one layer for one token: `heads` keys of the size `dim`, and as many
+    values, of the size `value_dim`; `sight` says which of them the layer looks at. A layer without
+    any has 0 heads."""
 
     heads: int
     dim: int
+    value_dim: int
     dtype: torch.dtype
     device: torch.device
     sight: LayerSight = FULL
 
     @property
+    def width(self) -> int:
+        """The size that keys and values are both stored with."""
+        return max(self.dim, self.value_dim)
+
+    @property
     def bytes_per_token(self) -> int:
-        return 2 * self.heads * self.dim * self.dtype.itemsize
+        return 2 * self.heads * self.width * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,8 @@ class CacheShape:
 
 def probe(model: Any) -> tuple[CacheShape, Masks]:
     """What a model caches, and the masks that it takes, found out with one token. Raises Unfit if
-    its cache cannot be appended to lane by lane: states outside the cache, keys and values of
-    different sizes, no cache at all, positions or an attention that do not go by a mask such as
-    lanes need."""
+    its cache cannot be appended to lane by lane: states outside the cache, no cache at all,
+    positions or an attention that do not go by a mask such as lanes need."""
     config = model.config.get_text_config()
     sights = sights_of(config)
     attention = model.config._attn_implementation
@@ -103,7 +109,7 @@ def probe(model: Any) -> tuple[CacheShape, Masks]:
 def _cached(
     layers: Sequence[Any], sights: Sequence[LayerSight | None], embedding: Tensor
 ) -> CacheShape:
-    empty = LayerShape(0, 0, embedding.dtype, embedding.device)
+    empty = LayerShape(0, 0, 0, embedding.dtype, embedding.device)
     keys: list[LayerShape] = []
     states: list[StateShape] = []
     for place, (layer, sight) in enumerate(zip(layers, sights, strict=True)):
@@ -125,11 +131,10 @@ def _keys(layer: Any, sight: LayerSight) -> LayerShape:
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
         _no_cache()
-    if keys.shape != values.shape:
-        raise Unfit("its keys and values have different sizes")
-    if keys.shape[2] != 1:
+    heads, tokens, dim = keys.shape[1:]
+    if values.shape[1:-1] != (heads, tokens) or tokens != 1:
         raise Unfit("it caches something else than a key and a value a token")
-    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
+    return LayerShape(heads, dim, values.shape[-1], keys.dtype, keys.device, sight)
 
 
 def _states(place: int, layer: Any) -> list[StateShape]:
@@ -279,7 +284,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
             self.clear()
         for place, shape in enumerate(self._shapes):  # one by one, so only one layer exists twice
             layer = torch.zeros(
-                (2, lanes, shape.heads, length, shape.dim), dtype=shape.dtype, device=shape.device
+                (2, lanes, shape.heads, length, shape.width), dtype=shape.dtype, device=shape.device
             )
             if kept:
                 layer[:, :kept, :, :both] = self._data[place][:, :kept, :, :both]
@@ -367,7 +372,8 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
         assert plan is not None, "plan() before every forward"
         key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
         data = self._data[layer_idx][:, plan.first : plan.first + plan.rows]
-        keys, values = data[0], data[1]
+        shape = self._shapes[layer_idx]
+        keys, values = data[0, ..., : shape.dim], data[1, ..., : shape.value_dim]
         if plan.start is not None:
             keys[:, :, plan.start : plan.stop] = key_states
             values[:, :, plan.start : plan.stop] = value_states
@@ -376,7 +382,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
             at = plan.positions.to(data.device)
             keys[row, :, at] = key_states.transpose(1, 2)
             values[row, :, at] = value_states.transpose(1, 2)
-        seen = slice(self._shapes[layer_idx].sight.first(plan.lowest), plan.visible)
+        seen = slice(shape.sight.first(plan.lowest), plan.visible)
         return keys[:, :, seen], values[:, :, seen]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
