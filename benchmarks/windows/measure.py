@@ -1,4 +1,5 @@
-"""What taking turns costs models whose layers look at a window, beside a Llama of the same size.
+"""What taking turns costs models whose layers look at a window or keep a state, beside a Llama of
+the same size.
 
     python -m benchmarks.windows.measure
 
@@ -23,9 +24,13 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    FalconH1Config,
     Gemma3TextConfig,
+    Lfm2Config,
     LlamaConfig,
     Olmo3Config,
+    Qwen3_5TextConfig,
+    Qwen3NextConfig,
 )
 
 from benchmarks.formats.vocabulary import learned_tokenizer
@@ -49,11 +54,36 @@ SIZE: dict[str, Any] = {
     "pad_token_id": 0,
 }
 MIXED = [("full_attention" if layer % 4 == 3 else "sliding_attention") for layer in range(8)]
+# As in the published models: three layers with a state, then one with attention.
+LINEAR = [("full_attention" if layer % 4 == 3 else "linear_attention") for layer in range(8)]
+CONVOLUTIONS = [("full_attention" if layer % 4 == 3 else "conv") for layer in range(8)]
+DELTA: dict[str, Any] = {
+    "layer_types": LINEAR,
+    "head_dim": 64,
+    "linear_num_key_heads": 4,
+    "linear_num_value_heads": 8,
+    "linear_key_head_dim": 64,
+    "linear_value_head_dim": 64,
+}
 SHAPES: dict[str, Callable[[], Any]] = {
     "Llama": lambda: LlamaConfig(**SIZE),
     "OLMo 3": lambda: Olmo3Config(**SIZE, sliding_window=WINDOW, layer_types=MIXED),
     "Gemma 3": lambda: Gemma3TextConfig(
         **SIZE, sliding_window=WINDOW, layer_types=MIXED, head_dim=64, query_pre_attn_scalar=64
+    ),
+    "Qwen 3.5": lambda: Qwen3_5TextConfig(**SIZE, **DELTA),
+    "Qwen3-Next, dense": lambda: Qwen3NextConfig(
+        **SIZE, **DELTA, num_experts=0, mlp_only_layers=list(range(8))
+    ),
+    "LFM2": lambda: Lfm2Config(**SIZE, layer_types=CONVOLUTIONS, block_auto_adjust_ff_dim=False),
+    "Falcon-H1": lambda: FalconH1Config(
+        **SIZE,
+        head_dim=64,
+        mamba_d_ssm=512,
+        mamba_n_heads=8,
+        mamba_d_head=64,
+        mamba_d_state=64,
+        mamba_n_groups=1,
     ),
 }
 

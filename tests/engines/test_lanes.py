@@ -42,7 +42,7 @@ class _Turns:
     """Writes tokens into a pool as a model would, and reads them back through each layer."""
 
     def __init__(self, max_bytes: int | None) -> None:
-        layers = (LayerShape(2, 3, torch.float32, CPU, sight) for sight in SIGHTS)
+        layers = (LayerShape(2, 3, 3, torch.float32, CPU, sight) for sight in SIGHTS)
         self.pool = LanePool(CacheShape(tuple(layers)))
         self.pool.max_bytes = max_bytes
         self.encoded = 0

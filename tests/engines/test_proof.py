@@ -127,14 +127,14 @@ async def way_of_a_right_team(folders: Sequence[Path]) -> str:
 REAL = {
     "Mamba": (
         MambaConfig(hidden_size=32, state_size=8, num_hidden_layers=2, time_step_rank=4),
-        "re-encoded",
+        "cache kept",
     ),
     "Mamba-2": (
         Mamba2Config(
             hidden_size=32, num_heads=8, head_dim=8, state_size=8, n_groups=1, chunk_size=8,
             num_hidden_layers=2,
         ),
-        "re-encoded",
+        "cache kept",
     ),
     "RWKV": (
         RwkvConfig(
@@ -498,14 +498,14 @@ def test_the_page_of_models_says_what_each_gets() -> None:
     assert [row.gets for row in rows] == [
         "re-encoded",
         "cache kept",
-        "re-encoded (state)",
+        "cache kept",
         "cache kept",
         "refused",
         None,
     ]
     page = survey.page(rows)
     assert "| mistral | MistralForCausalLM | cache kept |  |" in page
-    assert "| mamba2 | Mamba2ForCausalLM | re-encoded (state) | it has layers with a" in page
+    assert "| mamba2 | Mamba2ForCausalLM | cache kept |  |" in page
     assert "No small copy could be made of reformer:" in page
 
 
@@ -519,15 +519,27 @@ async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache:
     folders = {
         "llama": save(LlamaConfig(**LLAMA)),
         "mamba": save(REAL["Mamba"][0]),
+        "gemma": save(REAL["RecurrentGemma"][0]),
         "drifts": save(DriftsConfig(**LLAMA)),
     }
     team = cache.parent.parent / "team.yaml"
     lines = "".join(f"  - {{name: {name}, model: {path}}}\n" for name, path in folders.items())
     team.write_text(f"candidates:\n{lines}switcher: {{kind: random}}\n")
     report = await inspect_team(load_team_config(str(team)))
-    assert [model.way for model in report.models] == ["cache kept", "re-encoded", "refused"]
-    assert [model.kv_bytes_per_token > 0 for model in report.models] == [True, False, False]
-    assert any(note.startswith("mamba encodes its whole prompt again") for note in report.notes)
+    assert [model.way for model in report.models] == [
+        "cache kept",
+        "cache kept",
+        "re-encoded, one answer at a time",
+        "refused",
+    ]
+    assert [model.cache.bytes_per_token > 0 for model in report.models] == [True, *3 * [False]]
+    assert [model.cache.states > 0 for model in report.models] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert any(note.startswith("gemma encodes its whole prompt again") for note in report.notes)
     (problem,) = report.problems
     assert problem.startswith("drifts: Drifts in ")
     assert "cannot be run correctly here, because two forwards" in problem

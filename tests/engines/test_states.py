@@ -23,7 +23,13 @@ from transformers import (
     Qwen3NextConfig,
 )
 
+from taketurns.engines.local.batch_invariant import Shapes
 from taketurns.engines.local.engine import LocalEngine
+from taketurns.engines.local.forward import Outputs
+from taketurns.engines.local.lane_tensors import LayerShape
+from taketurns.engines.local.lanes import CacheShape, LanePool
+from taketurns.engines.local.state_kernels import agreeing
+from taketurns.engines.local.states import Snapshot, Snapshots, StatePool, StateShape
 from taketurns.types import ModelSpec, Sampling
 
 DELTA: dict[str, Any] = {  # gated delta rule
@@ -122,7 +128,7 @@ async def test_lanes_say_what_a_plain_forward_says(
         async with session.fork(2) as fork, session.fork(3) as other:
             for continued, tail in ((fork, [50, 51]), (other, [60])):
                 truth.close_to(await continued.next_logprobs("m", ids + tail), ids + tail)
-        truth.close_to(await session.next_logprobs("m", ids + [70]), ids + [70])
+        truth.close_to(await session.next_logprobs("m", [*ids, 70]), [*ids, 70])
     await engine.close()
 
 
@@ -236,3 +242,89 @@ async def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
         assert asyncio.run(together()) == [alone[seed] for seed in seeds]
 
     await asyncio.to_thread(holds)
+
+
+SHAPE = CacheShape(
+    (LayerShape(0, 0, 0, torch.float32, torch.device("cpu")),),
+    (StateShape((0, "recurrent", 0), (3,), torch.float32, torch.device("cpu")),),
+)
+
+
+def filled(lanes: int) -> StatePool:
+    """A pool whose lane `i` has the state `i + 1`."""
+    pool = StatePool(SHAPE.states)
+    pool.reserve(lanes, 0)
+    for lane in range(lanes):
+        pool.load(lane, Snapshot(1, (torch.full((3,), lane + 1.0),)))
+    return pool
+
+
+def content(pool: StatePool, lanes: int) -> list[float]:
+    return [float(pool.save(lane, 1).states[0][0]) for lane in range(lanes)]
+
+
+@pytest.mark.parametrize(
+    ("first", "fed", "rows", "lanes", "after"),
+    [
+        (0, [1, 1], 2, 2, [11.0, 12.0, 3.0, 4.0, 5.0]),
+        (1, [1, 1], 2, 5, [1.0, 12.0, 13.0, 4.0, 5.0]),
+        (0, [1], 4, 5, [11.0, 2.0, 3.0, 4.0, 5.0]),  # padding over lanes of others
+        (3, [1, 1], 4, 5, [1.0, 2.0, 3.0, 14.0, 15.0]),  # padding beyond what is allocated
+        (0, [1, 0, 1], 3, 5, [11.0, 2.0, 13.0, 4.0, 5.0]),  # one waits
+    ],
+)
+def test_a_forward_changes_the_states_of_its_own_rows(
+    first: int, fed: list[int], rows: int, lanes: int, after: list[float]
+) -> None:
+    pool = filled(5)
+    with pool.reading(first, fed, rows, lanes):
+        state = pool.state((0, "recurrent", 0))
+        assert state is not None
+        assert state.shape == (rows, 3)
+        state += 10.0
+        assert pool.state((1, "recurrent", 0)) is None
+    assert content(pool, 5) == after
+
+
+def test_lanes_that_grow_move_or_fail_keep_the_states_of_others() -> None:
+    pool = filled(3)
+    pool.reserve(6, 3)
+    assert content(pool, 6) == [1.0, 2.0, 3.0, 0.0, 0.0, 0.0]
+    pool.move(2, 0)
+    pool.load(1, Snapshot(1, (torch.full((3,), float("nan")),)))
+    pool.wipe(1)
+    assert content(pool, 3) == [3.0, 0.0, 3.0]
+
+
+def test_snapshots_know_where_the_next_prompt_leaves_the_last() -> None:
+    def taken(*positions: int) -> list[Snapshot]:
+        return [Snapshot(position, (torch.zeros(3),)) for position in positions]
+
+    snapshots = Snapshots()
+    assert (snapshots.tail(scored=True), snapshots.tail(scored=False)) == (1, 0)
+    snapshots.extend(taken(9), 10, scored=True)
+    snapshots.learn(4)
+    assert (snapshots.tail(scored=True), snapshots.tail(scored=False)) == (6, 0)
+    assert [snapshots.before(tokens) for tokens in (8, 9, 20)] == [0, 9, 9]
+    snapshots.extend(taken(12, 14, 18), 14, scored=False)
+    fork = snapshots.fork()
+    snapshots.truncate(13)
+    assert [snapshot.position for snapshot in snapshots.kept] == [12]
+    assert [snapshot.position for snapshot in fork.kept] == [12, 14, 18]
+    assert fork.kept[0] is snapshots.kept[0]
+    snapshots.learn(16)
+    assert (snapshots.tail(scored=True), snapshots.tail(scored=False)) == (6, 0)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(64, 64), (12, 12), (2, 4)])
+def test_larger_batches_than_agree_bit_by_bit_are_not_made(limit: int, most: int) -> None:
+    """A kernel whose last bits change where more than `limit` rows are computed together."""
+
+    def step(ids: Any, positions: Any, cache: LanePool) -> Outputs:
+        state = cache.get_recurrent_state(0)
+        assert state is not None
+        state *= 1.5 if len(ids) <= limit else 1.5 + 1e-6 * len(ids)
+        return Outputs(state, state[:, None])
+
+    shapes: Any = agreeing(step, SHAPE, Shapes(4, 64, True), 64)  # type: ignore[arg-type]
+    assert (shapes.rows, shapes.most, shapes.together) == (4, most, False)

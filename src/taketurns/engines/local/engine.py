@@ -70,7 +70,7 @@ class LocalEngine:
         self._specs = dict(specs)
         self._info: dict[str, ModelInfo] = {}
         self._reading = threading.Lock()
-        self._running: dict[str, RunningModel] = {}
+        self._loaded: set[str] = set()
         self._shared: dict[tuple[str, ...], Shared] = {}
         self._threads = ModelThreads(
             self._specs,
@@ -121,9 +121,10 @@ class LocalEngine:
     async def load(self, model: str) -> None:
         """Load a model's weights, if they are not loaded. Raises ConfigError or EngineError."""
         await self.info(model)
-        if model not in self._running:
+        if model not in self._loaded:
             suppressed = sorted(await self._suppressed(model))
-            self._running[model] = await self._threads.load(model, suppressed)
+            await self._threads.load(model, suppressed)
+            self._loaded.add(model)
 
     async def _suppressed(self, model: str) -> frozenset[int]:
         """The ids that the model must not write: those that its files forbid, and ids beyond the
@@ -150,7 +151,7 @@ class LocalEngine:
 
     def running(self, model: str) -> RunningModel:
         """Facts about a loaded model."""
-        return self._running[model]
+        return self._threads.running(model)
 
     def counters(self, model: str) -> ModelCounters:
         """The counters of a model's work."""
@@ -169,7 +170,7 @@ class LocalEngine:
     def fits(self, lengths: Sequence[int]) -> bool:
         """Whether sessions of `lengths` tokens would all open now. Raises CapacityError if one of
         them never can."""
-        if len(self._running) < len(self._specs):
+        if len(self._loaded) < len(self._specs):
             return True  # the first session loads the other models; sizes are unknown before that
         return self._admission.fits([self._need(tokens) for tokens in lengths])
 
@@ -191,13 +192,13 @@ class LocalEngine:
 
     def _need(self, tokens: int) -> int:
         """The bytes for an answer of `tokens` tokens."""
-        caches = [model.cache for model in self._running.values()]
+        caches = [self._threads.running(model).cache for model in self._specs]
         return answer_bytes(tokens, caches)
 
     def _share_memory(self) -> int:
         """The budget for the answers' keys and values in bytes. Called when all models are
         loaded."""
-        devices = {model.device for model in self._running.values()}
+        devices = {self._threads.running(model).device for model in self._specs}
         total = self._memory_bytes or kv_budget(devices)
         self._threads.bound_lanes(total)
         return total

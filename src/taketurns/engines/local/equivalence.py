@@ -40,8 +40,8 @@ _TF32 = 2e-3  # float32 on a device that may round its products
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of one answer: keep the first `keep` tokens (None: all), append `more` tokens of
-    other speakers, then write `write` tokens."""
+    """One turn of one answer: keep the first `keep` tokens (None: all; below 0: all but so many),
+    append `more` tokens of other speakers, then write `write` tokens."""
 
     keep: int | None
     more: int
@@ -51,11 +51,13 @@ class Turn:
 Rounds = Sequence[Sequence[Turn]]
 
 # The turns of a round run concurrently. First different lengths; then hand-overs of one token, of
-# more than a window and of a few; then rewinds to before the window and into it.
+# more than a window and of a few; then rewinds to before the window and into it; then rewinds into
+# what was just written, where a model with states goes on from a snapshot.
 ROUNDS = (
     (Turn(None, 13, 3), Turn(None, 5, 4), Turn(None, 22, 3)),
     (Turn(None, 1, 2), Turn(None, 12, 3), Turn(None, 4, 2)),
     (Turn(9, 3, 2), Turn(4, 6, 3), Turn(20, 1, 2)),
+    (Turn(-1, 2, 2), Turn(-2, 0, 2), Turn(-4, 3, 1)),
 )
 # The second turn continues after one token of another speaker. A block of tokens would double the
 # computation, and the copy has covered it.

@@ -30,9 +30,8 @@ MASKED = frozenset({"sdpa", "eager", batch_invariant.NAME})
 
 def probe(model: Any) -> tuple[CacheShape, Masks]:
     """What a model caches, and the masks that it takes, found out with one token. Raises Unfit if
-    its cache cannot be appended to lane by lane: states outside the cache, keys and values of
-    different sizes, no cache at all, positions or an attention that do not go by a mask such as
-    lanes need."""
+    its cache cannot be appended to lane by lane: states outside the cache, no cache at all,
+    positions or an attention that do not go by a mask such as lanes need."""
     config = model.config.get_text_config()
     sights = sights_of(config)
     attention = model.config._attn_implementation
@@ -63,7 +62,7 @@ def probe(model: Any) -> tuple[CacheShape, Masks]:
 def _cached(
     layers: Sequence[Any], sights: Sequence[LayerSight | None], embedding: Tensor
 ) -> CacheShape:
-    empty = LayerShape(0, 0, embedding.dtype, embedding.device)
+    empty = LayerShape(0, 0, 0, embedding.dtype, embedding.device)
     keys: list[LayerShape] = []
     states: list[StateShape] = []
     for place, (layer, sight) in enumerate(zip(layers, sights, strict=True)):
@@ -85,11 +84,10 @@ def _keys(layer: Any, sight: LayerSight) -> LayerShape:
     keys, values = layer.keys, layer.values
     if keys is None or values is None:
         _no_cache()
-    if keys.shape != values.shape:
-        raise Unfit("its keys and values have different sizes")
-    if keys.shape[2] != 1:
+    heads, tokens, dim = keys.shape[1:]
+    if values.shape[1:-1] != (heads, tokens) or tokens != 1:
         raise Unfit("it caches something else than a key and a value a token")
-    return LayerShape(keys.shape[1], keys.shape[3], keys.dtype, keys.device, sight)
+    return LayerShape(heads, dim, values.shape[-1], keys.dtype, keys.device, sight)
 
 
 def _states(place: int, layer: Any) -> list[StateShape]:

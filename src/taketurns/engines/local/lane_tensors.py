@@ -1,4 +1,4 @@
-"""The tensors of lanes: one of `[2, lanes, heads, cells, dim]` per layer, keys before values.
+"""The tensors of lanes: one of `[2, lanes, heads, cells, width]` per layer, keys before values.
 
 In most layers the cell of a token is its position, and the last cell is scratch. A layer that looks
 at a window or a chunk needs no more than that, so once lanes are longer it has a ring: the token at
@@ -24,18 +24,25 @@ SPARE = 128
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """The keys and values of one layer for one token: `heads` x `dim` keys, and as many values;
-    `sight` says which of them the layer looks at. A layer without any has 0 heads."""
+    """The keys and values of one layer for one token: `heads` keys of the size `dim`, and as many
+    values, of the size `value_dim`; `sight` says which of them the layer looks at. A layer without
+    any has 0 heads."""
 
     heads: int
     dim: int
+    value_dim: int
     dtype: torch.dtype
     device: torch.device
     sight: LayerSight = FULL
 
     @property
+    def width(self) -> int:
+        """The size that keys and values are both stored with."""
+        return max(self.dim, self.value_dim)
+
+    @property
     def bytes_per_token(self) -> int:
-        return 2 * self.heads * self.dim * self.dtype.itemsize
+        return 2 * self.heads * self.width * self.dtype.itemsize
 
 
 def ring_size(window: int, length: int, rounded: Callable[[int], int]) -> int | None:
@@ -76,7 +83,7 @@ class LaneTensors:
             self._sizes[ring] += shape.bytes_per_token
         self._layers: list[Reclaimable] = []
         for place, shape in enumerate(shapes):
-            size = (2, lanes, shape.heads, self.cells(place), shape.dim)
+            size = (2, lanes, shape.heads, self.cells(place), shape.width)
             made = Reclaimable(size, shape.dtype, shape.device)
             self._layers.append(made)
             if old is None:
@@ -164,14 +171,14 @@ class LaneTensors:
         for place, shape in enumerate(self._shapes):
             first, last = self.used(place, filled), self.used(place, had)
             cells, pages = self.cells(place), self._layers[place]
-            if (last - first) * shape.dim * shape.dtype.itemsize < PAGE:
+            if (last - first) * shape.width * shape.dtype.itemsize < PAGE:
                 continue
             for side in range(2):
                 head = (side * self.lanes + lane) * shape.heads
                 if not first:  # the whole lane at once
-                    stop = (head + shape.heads) * cells * shape.dim
-                    pages.discard(head * cells * shape.dim, stop)
+                    stop = (head + shape.heads) * cells * shape.width
+                    pages.discard(head * cells * shape.width, stop)
                     continue
                 for row in range(head, head + shape.heads):
-                    start = row * cells * shape.dim
-                    pages.discard(start + first * shape.dim, start + last * shape.dim)
+                    start = row * cells * shape.width
+                    pages.discard(start + first * shape.width, start + last * shape.width)

@@ -61,8 +61,8 @@ class _Room:
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What a model caches: the keys and values of each layer, and the states that layers have beside
-    or instead of them."""
+    """What a model caches: the keys and values of each layer, and the states that layers have
+    beside or instead of them."""
 
     layers: tuple[LayerShape, ...]
     states: tuple[StateShape, ...] = ()
@@ -398,7 +398,8 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
         dim]` and return all that attention may read. Rows beyond the plan are padding."""
         plan, ring = self._planned, self._tensors.rings[layer_idx]
         data = self._tensors.layer(layer_idx)[:, plan.first : plan.first + plan.rows]
-        keys, values = data[0], data[1]
+        shape = self.shapes[layer_idx]
+        keys, values = data[0, ..., : shape.dim], data[1, ..., : shape.value_dim]
         cells = plan.written(ring, data.device)
         key_states, value_states = key_states[: plan.rows], value_states[: plan.rows]
         if isinstance(cells, slice):
@@ -408,7 +409,7 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
             row = torch.arange(plan.rows, device=data.device)[:, None]
             keys[row, :, cells] = key_states.transpose(1, 2)
             values[row, :, cells] = value_states.transpose(1, 2)
-        read = plan.read(self.shapes[layer_idx].sight, ring)
+        read = plan.read(shape.sight, ring)
         return keys[:, :, read], values[:, :, read]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

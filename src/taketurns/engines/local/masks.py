@@ -61,8 +61,9 @@ class Masks:
     def arguments(
         self, at: Tensor, keys: Callable[[LayerSight], Tensor], dtype: torch.dtype
     ) -> dict[str, Any]:
-        """What a forward over tokens at the positions `at` `[rows, tokens]` is given. `keys` are the
-        positions of the keys that the cache shows to layers with a sight: `[1 or rows, keys]`."""
+        """What a forward over tokens at the positions `at` `[rows, tokens]` is given. `keys` are
+        the positions of the keys that the cache shows to layers with a sight: `[1 or rows, keys]`.
+        """
         positions = {"position_ids": at} if self.positions else {}
         if not self.sights:
             return positions
@@ -103,6 +104,12 @@ def sights_of(config: Any) -> list[LayerSight | None]:
         else:
             raise Unfit(f"it has layers with {kind.replace('_', ' ')}")
     return sights
+
+
+def has_states(config: Any) -> bool:
+    """Whether layers of a model keep states, by its configuration."""
+    kinds, _ = get_layer_types_and_kwargs(config)
+    return not {*_BLIND, *_BESIDE.values()}.isdisjoint(kinds)
 
 
 _BLIND = ("linear_attention", "conv")  # layers with states, without keys

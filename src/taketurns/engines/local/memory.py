@@ -64,6 +64,11 @@ class CacheSize:
     deterministic: bool = False
     elastic: bool = False
 
+    @property
+    def bytes_per_token(self) -> int:
+        """The bytes of a token that no window has left behind."""
+        return sum(size for _, size in self.layers)
+
     def of(self, tokens: int) -> int:
         """The bytes for `tokens` tokens, in a lane or out of it."""
         rounded = batch_invariant.visible if self.deterministic else int

@@ -102,6 +102,10 @@ class ModelThreads:
         """Why no model can run any more; None while models can run."""
         return self._engine.lifetime.failure
 
+    def running(self, model: str) -> RunningModel:
+        """Facts about a loaded model."""
+        return self._threads[model].running(model)
+
     def counters(self, model: str) -> ModelCounters:
         """The counters of a model's work."""
         thread = self._threads.get(model)

@@ -24,7 +24,7 @@ NOTHING = Filled(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A copy of a lane outside its pool: a `[2, heads, cells, dim]` tensor per layer."""
+    """A copy of a lane outside its pool: a `[2, heads, cells, width]` tensor per layer."""
 
     layers: tuple[Tensor, ...]
     filled: Filled

@@ -42,8 +42,8 @@ class Reclaimable:
             self.data = torch.zeros(tuple(shape), dtype=dtype, device=device)
 
     def discard(self, start: int, stop: int) -> None:
-        """Give back the pages that lie wholly in elements `start` to `stop` of the flat tensor, with
-        what was in them. Does nothing where memory is not elastic."""
+        """Give back the pages that lie wholly in elements `start` to `stop` of the flat tensor,
+        with what was in them. Does nothing where memory is not elastic."""
         if self._pages is None:
             return
         size = self.data.element_size()

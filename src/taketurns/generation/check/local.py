@@ -28,13 +28,12 @@ from taketurns.engines.local.completeness import find_fault
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.finite_weights import check_files
 from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, choose_dtype
-from taketurns.engines.local.masks import LayerSight, sights_of
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.placement import device_of
-from taketurns.engines.local.plain_forward import Unfit
 from taketurns.engines.local.reclaimable import is_elastic
 from taketurns.errors import ConfigError, PromptError, concerning, one_line
+from taketurns.generation.check.cache_size import cache_size
 from taketurns.generation.check.report import (
     UNKNOWN_WAY,
     CheckReport,
@@ -44,7 +43,6 @@ from taketurns.generation.check.report import (
 )
 from taketurns.generation.check.roles import describe_switcher, models_of, switcher_notes
 from taketurns.generation.check.weights import (
-    kv_numbers,
     loaded_bytes,
     missing_package,
     model_tensors,
@@ -145,24 +143,10 @@ def _memory(
         yield MemoryReport(
             device=device,
             weight_bytes=sum(m.weight_bytes or 0 for m in here if not m.shares_weights),
-            kv_bytes_per_answer=memory.answer_bytes(
-                tokens, [_cache(model, deterministic) for model in here]
-            ),
+            kv_bytes_per_answer=memory.answer_bytes(tokens, [model.cache for model in here]),
             free_bytes=free,
             problem=problem,
         )
-
-
-def _cache(model: LocalModel, deterministic: bool | None) -> memory.CacheSize:
-    """What the engine will keep of an answer for a model."""
-    windows = model.windows or (0,)
-    return memory.CacheSize(
-        tuple((window, model.kv_bytes_per_token // len(windows)) for window in windows),
-        deterministic=batch_invariant.wanted(
-            deterministic, model.device, model.dtype, model.inexact
-        ),
-        elastic=is_elastic(model.device),
-    )
 
 
 def _free_bytes(device: str) -> tuple[int, str | None]:
@@ -215,9 +199,12 @@ def _inspect(
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
     kept = way in (Way.KEPT, UNKNOWN_WAY)
-    sights = _sights(config)
-    windows = tuple(sight.size for sight in sights or () if sight is not None)
-    layers = config.num_hidden_layers if sights is None else len(windows)
+    cache = cache_size(
+        whole,
+        dtype,
+        batch_invariant.wanted(engine.deterministic, _place(spec), dtype, inexact),
+        is_elastic(_place(spec)),
+    )
     return LocalModel(
         name=name,
         model=spec.model,
@@ -228,8 +215,7 @@ def _inspect(
             loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=kv_numbers(config, layers) * dtype.itemsize if kept else 0,
-        windows=windows,
+        cache=cache if kept else memory.CacheSize(),
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
@@ -240,14 +226,6 @@ def _inspect(
         way=way,
         why=why,
     )
-
-
-def _sights(config: Any) -> list[LayerSight | None] | None:
-    """What each layer looks at; None where layers look in a way that no lane has."""
-    try:
-        return sights_of(config)
-    except Unfit:
-        return None
 
 
 def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:

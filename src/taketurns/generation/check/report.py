@@ -14,6 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from taketurns.engines.http.engine import ServerReport
     from taketurns.engines.http.requests import ServerCapabilities
+    from taketurns.engines.local.memory import CacheSize
 
 UNKNOWN_WAY = "found out when it is loaded"
 
@@ -25,8 +26,7 @@ class LocalModel:
     for NaN, because that would take long. `way` is how it is run between its turns, and `why` is
     why not in a faster way: from its last load, else from its architecture. `inexact` is why its
     answers may depend on the other answers in the batch, None if its kind gives no reason.
-    `windows` are the tokens that each layer looks at, 0 for all before; empty where layers look
-    otherwise."""
+    `cache` is what the model keeps of an answer, nothing where it keeps no cache."""
 
     COLUMNS: ClassVar = ("model", "weights", "precision", "context", "prompt", "between turns")
 
@@ -37,7 +37,7 @@ class LocalModel:
     parameters: int | None
     weight_bytes: int | None
     shares_weights: bool
-    kv_bytes_per_token: int
+    cache: CacheSize
     context: int
     prompt: str
     tokenizer: str
@@ -45,7 +45,6 @@ class LocalModel:
     inexact: str | None = None
     note: str | None = None
     unread_bytes: int = 0
-    windows: tuple[int, ...] = ()
     way: str = UNKNOWN_WAY
     why: str = ""
 

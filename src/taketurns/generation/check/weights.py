@@ -99,11 +99,11 @@ def missing_package(quantised: Any) -> str | None:
         return package
 
 
-def kv_numbers(config: Any, layers: int) -> int:
-    """The number of values in one token's keys and values, if so many layers have any."""
+def kv_numbers(config: Any) -> int:
+    """The number of values in one token's keys and values in one layer."""
     heads = getattr(config, "num_attention_heads", None)
     if heads is None:  # it has no attention
         return 0
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    return int(2 * layers * kv_heads * width)
+    return int(2 * kv_heads * width)
