@@ -18,7 +18,6 @@ from .recorder import Exchange, Recorder
 PROGRAMS = Path(__file__).with_name("programs")
 TIMEOUT = 900  # seconds that a client may take; real models on a processor are slow
 _QUIET = {
-    "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "AGNO_TELEMETRY": "false",
@@ -104,8 +103,8 @@ class Environments:
         """End the programs."""
         for process in self._running.values():
             assert process.stdin is not None
-            process.stdin.close()
-            process.wait(timeout=60)
+            with process:  # closes its pipes and waits
+                process.stdin.close()
 
     def _program(self, client: str, program: str, more: dict[str, str]) -> subprocess.Popen[str]:
         key = (client, program, *more.values())
@@ -130,7 +129,7 @@ class Environments:
         return self.folder / client / program
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        # This project's tests are offline; huggingface_hub's client then asks no server at all.
+        # Where the hub is offline, huggingface_hub's client asks no server at all, be it one's own.
         ours = ("PYTHONPATH", "HF_HUB_OFFLINE")
         inherited = {key: value for key, value in os.environ.items() if key not in ours}
         where = {"CLIENT_URL": f"{self.url}/v1", "CLIENT_MODEL": "team"}

@@ -53,6 +53,7 @@ STREAMS = [
     ("huggingface_hub", "stream"),
     ("agno", "stream"),
 ]
+JOINING = ("pydantic-ai",)  # gives out together what came within a tenth of a second
 SCHEMAS = [
     ("openai", "parse"),
     ("openai", "json_schema"),
@@ -69,7 +70,6 @@ SCHEMAS = [
     ("huggingface_hub", "json_schema"),
     ("inspect_ai", "json_schema"),
     ("agno", "json_schema"),
-    ("dspy", "json_schema"),
 ]
 # Here the keys are only asked for in words, so that the client judges what the model wrote.
 PROMPTED = [
@@ -83,6 +83,7 @@ PROMPTED = [
     ("pydantic-ai", "prompted"),
     ("agno", "json_mode"),
     ("dspy", "prompted"),
+    ("dspy", "json_adapter"),
     ("dspy", "stream"),
 ]
 
@@ -110,7 +111,8 @@ def test_a_stream(clients: Environments, client: str, mode: str) -> None:
     outcome = asked(clients, client, mode)
     pieces = [piece for piece in result(outcome) if piece]
     assert "".join(pieces) == outcome.answers[-1].text
-    assert len(pieces) > 5
+    few = client in JOINING or outcome.answers[-1].tokens < 10
+    assert few or len(pieces) > 5
 
 
 def test_a_stream_of_inspect_ai(clients: Environments) -> None:

@@ -51,6 +51,7 @@ def evaluated(
             *options,
         ],
         HF_HOME=str(folder / "hf"),
+        HF_HUB_OFFLINE="1",
     )
     # It first looks whether the server has vLLM's /tokenizer_info.
     refused = [refusal for refusal in outcome.refusals if "tokenizer_info" not in refusal]

@@ -2,6 +2,7 @@
 
 from city import City
 from llama_index.core.llms import ChatMessage
+from llama_index.core.program import LLMTextCompletionProgram
 from llama_index.llms.openai_like import OpenAILike
 from shared import KEY, MODEL, QUESTION, URL, run
 
@@ -32,7 +33,10 @@ def json_schema():
 
 
 def prompted():
-    return llm.as_structured_llm(City).chat(ASK).raw.model_dump()
+    program = LLMTextCompletionProgram.from_defaults(
+        output_cls=City, prompt_template_str="{question}", llm=llm
+    )
+    return program(question=QUESTION).model_dump()
 
 
 def completions():
