@@ -23,7 +23,10 @@ KEY = "sk-only-for-this-test"
 def proxy(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("proxy")
     parameters = {"model": "openai/team", "api_base": f"{served.url}/v1", "api_key": "none"}
-    config = {"model_list": [{"model_name": "team", "litellm_params": parameters}]}
+    config = {
+        "model_list": [{"model_name": "team", "litellm_params": parameters}],
+        "general_settings": {"master_key": KEY},
+    }
     (folder / "litellm.yaml").write_text(json.dumps(config))  # JSON is YAML
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -39,15 +42,16 @@ def proxy(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ):
         try:
             url = f"http://127.0.0.1:{port}"
-            until_it_lives(f"{url}/health/liveliness")
+            until_it_lives(f"{url}/health/liveliness", process)
             yield f"{url}/v1"
         finally:
             process.terminate()
 
 
-def until_it_lives(url: str) -> None:
+def until_it_lives(url: str, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 300
     while time.monotonic() < until:
+        assert process.poll() is None, "the proxy has ended"
         try:
             if httpx.get(url).status_code == 200:
                 return
@@ -59,7 +63,7 @@ def until_it_lives(url: str) -> None:
 
 @pytest.mark.parametrize("mode", ["chat", "stream", "parse"])
 def test_openai_s_client_behind_the_proxy(clients: Environments, proxy: str, mode: str) -> None:
-    outcome = clients.ask("openai", "with_openai.py", mode, CLIENT_URL=proxy)
+    outcome = clients.ask("openai", "with_openai.py", mode, CLIENT_URL=proxy, CLIENT_KEY=KEY)
     assert outcome.refusals == []
     if mode == "parse":
         assert set(outcome.result) == {"kind", "old"}

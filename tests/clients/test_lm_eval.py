@@ -77,10 +77,15 @@ def test_completions(clients: Environments, served: Served, tmp_path: Path, more
     assert {s["resps"][0][0] for s in samples} == {answer.text for answer in outcome.answers}
 
 
-@pytest.mark.parametrize("more", ["", ",tokenized_requests=False", ",batch_size=4"])
-def test_multiple_choice(clients: Environments, served: Served, tmp_path: Path, more: str) -> None:
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [("", []), (",tokenized_requests=False", []), ("", ["--batch_size", "4"])],
+)
+def test_multiple_choice(
+    clients: Environments, served: Served, tmp_path: Path, more: str, options: list[str]
+) -> None:
     where = f"model={served.speaker},base_url={served.url}/v1/completions,tokenizer={served.folder}"
-    _, samples = evaluated(clients, tmp_path, CHOOSE, "local-completions", where + more)
+    _, samples = evaluated(clients, tmp_path, CHOOSE, "local-completions", where + more, *options)
     for sample in samples:
         assert len(sample["filtered_resps"]) == 2
         for logprob, _ in sample["filtered_resps"]:
