@@ -45,14 +45,21 @@ class Outcome:
     def answers(self) -> list[Exchange]:
         return [exchange for exchange in self.exchanges if exchange.is_answer]
 
+    @property
+    def last_line(self) -> str:
+        """Of the output: where a client failed, its error."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
+
 
 @dataclass(frozen=True)
 class Environments:
-    """The environments of clients, one a client, in `folder`. They ask the server at `url`."""
+    """The environments of clients, one a client, in `folder`. They ask the server at `url`, and
+    what came of it is in `outcomes`."""
 
     folder: Path
     url: str
     recorder: Recorder
+    outcomes: list[Outcome] = field(default_factory=list)
     _running: dict[tuple[str, ...], subprocess.Popen[str]] = field(default_factory=dict)
 
     def command(self, client: str, name: str) -> str:
@@ -76,7 +83,9 @@ class Environments:
             timeout=TIMEOUT,
             check=False,
         )
-        return Outcome(done.returncode != 0, done.stdout, self.recorder.exchanges[before:])
+        return self._kept(
+            Outcome(done.returncode != 0, done.stdout, self.recorder.exchanges[before:])
+        )
 
     def ask(self, client: str, program: str, mode: str, **more: str) -> Outcome:
         """Have a program beside this file ask in one of its ways. It goes on running."""
@@ -96,8 +105,8 @@ class Environments:
             output += line
         timer.cancel()
         exchanges = self.recorder.exchanges[before:]
-        failed = "error" in report
-        return Outcome(failed, output + report.get("error", ""), exchanges, report.get("result"))
+        output += report.get("error", "")
+        return self._kept(Outcome("error" in report, output, exchanges, report.get("result")))
 
     def close(self) -> None:
         """End the programs."""
@@ -105,6 +114,10 @@ class Environments:
             assert process.stdin is not None
             with process:  # closes its pipes and waits
                 process.stdin.close()
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        self.outcomes.append(outcome)
+        return outcome
 
     def _program(self, client: str, program: str, more: dict[str, str]) -> subprocess.Popen[str]:
         key = (client, program, *more.values())

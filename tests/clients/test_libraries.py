@@ -86,6 +86,15 @@ PROMPTED = [
     ("dspy", "json_adapter"),
     ("dspy", "stream"),
 ]
+# What teams do not serve. Some clients' default way to ask for an object is a tool.
+NOT_SERVED = [
+    ("openai", "tools", "400: tools is not supported here"),
+    ("openai", "responses", "404: there is no '/v1/responses' here"),
+    ("langchain-openai", "tools", "400: tools is not supported here"),
+    ("llama-index", "tools", "400: tools is not supported here"),
+    ("instructor", "tools", "400: tools is not supported here"),
+    ("pydantic-ai", "tools", "400: tools is not supported here"),
+]
 
 
 def asked(clients: Environments, client: str, mode: str) -> Outcome:
@@ -141,3 +150,14 @@ def test_an_object_that_is_asked_for_in_words(
         form = answer.request.get("response_format", {}).get("type")
         if form == "json_object" and answer.finish == "stop":
             assert isinstance(json.loads(answer.text), dict)
+
+
+@pytest.mark.parametrize(("client", "mode", "message"), NOT_SERVED)
+def test_what_is_refused(clients: Environments, client: str, mode: str, message: str) -> None:
+    """The client gives its user the server's reason."""
+    outcome = clients.ask(*CLIENTS[client], mode)
+    assert outcome.failed
+    assert outcome.answers == []
+    assert outcome.refusals
+    assert all(refusal.startswith(message) for refusal in outcome.refusals)
+    assert outcome.refusals[0].split(": ", 1)[1] in outcome.output

@@ -69,3 +69,20 @@ def test_openai_s_client_behind_the_proxy(clients: Environments, proxy: str, mod
         assert set(outcome.result) == {"kind", "old"}
     else:
         assert "".join(outcome.result) == outcome.answers[-1].text
+
+
+def test_seed_and_patches_behind_the_proxy(clients: Environments, proxy: str) -> None:
+    """The proxy drops what stands on the choice of the last chunk, and keeps what stands on the
+    chunk itself."""
+    outcome = clients.ask(
+        "openai", "with_openai.py", "last_chunk", CLIENT_URL=proxy, CLIENT_KEY=KEY
+    )
+    assert not outcome.failed, outcome.output[-3000:]
+    (answer,) = outcome.answers
+    sent = [event for event in answer.events if event["choices"]][-1]
+    assert sent["choices"][0]["taketurns"]["seed"] == 7
+    assert "taketurns" not in (outcome.result["choice"] or {})
+    kept = outcome.result["chunk"]["taketurns"]
+    assert kept == sent["taketurns"]
+    assert kept["seed"] == 7
+    assert "".join(patch["text"] for patch in kept["patches"]) == outcome.result["text"]

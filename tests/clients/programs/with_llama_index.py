@@ -39,9 +39,27 @@ def prompted():
     return program(question=QUESTION).model_dump()
 
 
+def tools():
+    calling = OpenAILike(
+        model=MODEL,
+        api_base=URL,
+        api_key=KEY,
+        is_chat_model=True,
+        is_function_calling_model=True,
+    )
+    return calling.as_structured_llm(City).chat(ASK).raw.model_dump()
+
+
 def completions():
     plain = OpenAILike(model=MODEL, api_base=URL, api_key=KEY)
     return plain.complete(QUESTION).text
 
 
-run(chat=chat, stream=stream, json_schema=json_schema, prompted=prompted, completions=completions)
+run(
+    chat=chat,
+    stream=stream,
+    json_schema=json_schema,
+    prompted=prompted,
+    completions=completions,
+    tools=tools,
+)
