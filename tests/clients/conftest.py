@@ -4,7 +4,7 @@ CLIENTS names the folder with the environments (`make test-clients` makes it); w
 is collected. TAKETURNS_REAL, the folder of `make real-models`, has two real models asked instead
 of two tiny ones with random weights. CLIENTS_CHECKOUT, another checkout of this project, has its
 server asked. CLIENTS_LOG names a file that gets a line of JSON a test: how it ended, what was sent,
-what was refused, and whether the client failed. `benchmarks.clients.table` makes a table of it.
+what was refused, and what the client made of it. `benchmarks.clients.table` makes a table of it.
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ def _log(request: pytest.FixtureRequest, served: Served, clients: Environments) 
     if (path := os.environ.get("CLIENTS_LOG")) is None:
         return
     report = request.node.stash[_REPORT]
+    outcomes = clients.outcomes[asked:]
     entry = {
-        "test": report.nodeid.rsplit("/", 1)[-1],
+        "test": report.nodeid.removeprefix("tests/clients/"),
         "outcome": report.outcome,
         "reason": report.longreprtext.splitlines()[-1:] if report.failed else [],
-        "failures": [outcome.last_line for outcome in clients.outcomes[asked:] if outcome.failed],
+        "results": [outcome.result for outcome in outcomes],
+        "failures": [outcome.last_line for outcome in outcomes if outcome.failed],
         "requests": [
             {"path": exchange.path, "sent": exchange.request, "refused": exchange.refusal}
             for exchange in served.recorder.exchanges[sent:]

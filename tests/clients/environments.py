@@ -111,9 +111,13 @@ class Environments:
     def close(self) -> None:
         """End the programs."""
         for process in self._running.values():
-            assert process.stdin is not None
-            with process:  # closes its pipes and waits
-                process.stdin.close()
+            self._close(process)
+
+    @staticmethod
+    def _close(process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        with process:  # closes its pipes and waits
+            process.stdin.close()
 
     def _kept(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)
@@ -121,7 +125,9 @@ class Environments:
 
     def _program(self, client: str, program: str, more: dict[str, str]) -> subprocess.Popen[str]:
         key = (client, program, *more.values())
-        if key not in self._running or self._running[key].poll() is not None:
+        if (ended := self._running.get(key)) is not None and ended.poll() is not None:
+            self._close(self._running.pop(key))
+        if key not in self._running:
             runner = "node" if program.endswith(".mjs") else "python"
             self._running[key] = subprocess.Popen(
                 [self.command(client, runner), str(self._source(client, program))],

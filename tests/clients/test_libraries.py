@@ -152,7 +152,11 @@ def test_an_object_that_is_asked_for_in_words(
             assert isinstance(json.loads(answer.text), dict)
 
 
-@pytest.mark.parametrize(("client", "mode", "message"), NOT_SERVED)
+@pytest.mark.parametrize(
+    ("client", "mode", "message"),
+    NOT_SERVED,
+    ids=[f"{client}-{mode}" for client, mode, _ in NOT_SERVED],
+)
 def test_what_is_refused(clients: Environments, client: str, mode: str, message: str) -> None:
     """The client gives its user the server's reason."""
     outcome = clients.ask(*CLIENTS[client], mode)

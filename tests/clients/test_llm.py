@@ -45,6 +45,7 @@ def llm(clients: Environments, folder: Path, *arguments: str) -> Outcome:
         ("turns-completion", []),
         ("turns-completion", ["--no-stream"]),
     ],
+    ids=["stream", "whole", "stream with a system prompt", "completions", "whole completions"],
 )
 def test_an_answer(clients: Environments, tmp_path: Path, model: str, options: list[str]) -> None:
     outcome = llm(clients, tmp_path, "-m", model, "Is Lisbon old?", *options)

@@ -70,7 +70,7 @@ def test_chat(clients: Environments, served: Served, tmp_path: Path) -> None:
     assert {s["resps"][0][0] for s in samples} == {answer.text for answer in outcome.answers}
 
 
-@pytest.mark.parametrize("more", ["", ",tokenized_requests=False"])
+@pytest.mark.parametrize("more", ["", ",tokenized_requests=False"], ids=["ids", "text"])
 def test_completions(clients: Environments, served: Served, tmp_path: Path, more: str) -> None:
     where = f"model={served.speaker},base_url={served.url}/v1/completions,tokenizer={served.folder}"
     outcome, samples = evaluated(clients, tmp_path, GENERATE, "local-completions", where + more)
@@ -80,6 +80,7 @@ def test_completions(clients: Environments, served: Served, tmp_path: Path, more
 @pytest.mark.parametrize(
     ("more", "options"),
     [("", []), (",tokenized_requests=False", []), ("", ["--batch_size", "4"])],
+    ids=["ids", "text", "batches"],
 )
 def test_multiple_choice(
     clients: Environments, served: Served, tmp_path: Path, more: str, options: list[str]

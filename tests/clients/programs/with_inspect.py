@@ -18,7 +18,7 @@ def evaluated(stream=None, **settings):
         task, model=model, display="none", log_dir=tempfile.mkdtemp(), **settings
     )
     if log.status != "success":
-        raise SystemExit(log.error.message)
+        raise RuntimeError(log.error.message)
     return log.samples[0].output.completion
 
 
