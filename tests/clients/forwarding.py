@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import httpx
 from starlette.applications import Starlette
@@ -33,7 +34,13 @@ def forwarding(url: str) -> Starlette:
             background=BackgroundTask(reply.aclose),
         )
 
-    return Starlette(routes=[Route("/{path:path}", forward, methods=["GET", "HEAD", "POST"])])
+    @asynccontextmanager
+    async def closing(_: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    routes = [Route("/{path:path}", forward, methods=["GET", "HEAD", "POST"])]
+    return Starlette(routes=routes, lifespan=closing)
 
 
 def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def serving_by(
     ]
     source = {"PYTHONPATH": str(checkout / "src")}
     recorder = Recorder(forwarding(f"http://127.0.0.1:{port}"))
-    forwarder = uvicorn.Server(uvicorn.Config(recorder, lifespan="off", log_level="warning"))
+    forwarder = uvicorn.Server(uvicorn.Config(recorder, log_level="warning"))
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stderr=log, cwd=folder, env=os.environ | source) as process,
@@ -109,7 +109,7 @@ def _until_ready(url: str, lives: Callable[[], bool]) -> None:
         try:
             if httpx.get(f"{url}/health/ready").status_code == 200:
                 return
-        except httpx.ConnectError:
+        except httpx.TransportError:  # not listening yet, or loading models
             pass
         time.sleep(0.1)
 

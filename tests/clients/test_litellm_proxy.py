@@ -49,7 +49,7 @@ def proxy(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def until_it_lives(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, "the proxy has ended"
         try:
