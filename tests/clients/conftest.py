@@ -2,8 +2,9 @@
 
 CLIENTS names the folder with the environments (`make test-clients` makes it); without it nothing
 is collected. TAKETURNS_REAL, the folder of `make real-models`, has two real models asked instead
-of two tiny ones with random weights. CLIENTS_LOG names a file that gets a line of JSON a request:
-what was sent, and the message if it was refused.
+of two tiny ones with random weights. CLIENTS_CHECKOUT, another checkout of this project, has its
+server asked. CLIENTS_LOG names a file that gets a line of JSON a test: how it ended, what was sent,
+what was refused, and what the client made of it. `benchmarks.clients.table` makes a table of it.
 """
 
 from __future__ import annotations
@@ -19,23 +20,32 @@ import pytest
 from taketurns import Policy
 
 from .environments import Environments
-from .served import Served, real_models, serving, tiny_models
+from .served import Served, real_models, serving, serving_by, tiny_models
 
 REAL = os.environ.get("TAKETURNS_REAL")
+CHECKOUT = os.environ.get("CLIENTS_CHECKOUT")
+_REPORT = pytest.StashKey[pytest.TestReport]()
 if "CLIENTS" not in os.environ:
     collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def served(
-    make_model: Callable[..., Path], byte_tokenizer: Any, other_tokenizer: Any
+    make_model: Callable[..., Path],
+    byte_tokenizer: Any,
+    other_tokenizer: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     if REAL is not None:
         specs, policy = real_models(Path(REAL)), Policy(max_tokens=64, patch_size=16)
     else:
         specs = tiny_models(make_model, (byte_tokenizer, other_tokenizer))
         policy = Policy(max_tokens=800, patch_size=5, temperature=1.0)
-    with serving(specs, policy) as running:
+    if CHECKOUT is None:
+        team = serving(specs, policy)
+    else:
+        team = serving_by(Path(CHECKOUT), specs, policy, tmp_path_factory.mktemp("server"))
+    with team as running:
         yield running
 
 
@@ -47,18 +57,34 @@ def clients(served: Served) -> Iterator[Environments]:
     environments.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None] | Any:
+    report = yield
+    if call.when == "call":
+        item.stash[_REPORT] = report
+    return report
+
+
 @pytest.fixture(autouse=True)
-def _log(request: pytest.FixtureRequest, served: Served) -> Iterator[None]:
-    before = len(served.recorder.exchanges)
+def _log(request: pytest.FixtureRequest, served: Served, clients: Environments) -> Iterator[None]:
+    sent, asked = len(served.recorder.exchanges), len(clients.outcomes)
     yield
     if (path := os.environ.get("CLIENTS_LOG")) is None:
         return
+    report = request.node.stash[_REPORT]
+    outcomes = clients.outcomes[asked:]
+    entry = {
+        "test": report.nodeid.removeprefix("tests/clients/"),
+        "outcome": report.outcome,
+        "reason": report.longreprtext.splitlines()[-1:] if report.failed else [],
+        "results": [outcome.result for outcome in outcomes],
+        "failures": [outcome.last_line for outcome in outcomes if outcome.failed],
+        "requests": [
+            {"path": exchange.path, "sent": exchange.request, "refused": exchange.refusal}
+            for exchange in served.recorder.exchanges[sent:]
+        ],
+    }
     with Path(path).open("a", encoding="utf-8") as file:
-        for exchange in served.recorder.exchanges[before:]:
-            entry = {
-                "test": request.node.name,
-                "path": exchange.path,
-                "sent": exchange.request,
-                "refused": exchange.refusal,
-            }
-            file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(entry) + "\n")

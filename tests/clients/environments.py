@@ -18,7 +18,6 @@ from .recorder import Exchange, Recorder
 PROGRAMS = Path(__file__).with_name("programs")
 TIMEOUT = 900  # seconds that a client may take; real models on a processor are slow
 _QUIET = {
-    "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "AGNO_TELEMETRY": "false",
@@ -46,14 +45,21 @@ class Outcome:
     def answers(self) -> list[Exchange]:
         return [exchange for exchange in self.exchanges if exchange.is_answer]
 
+    @property
+    def last_line(self) -> str:
+        """Of the output: where a client failed, its error."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
+
 
 @dataclass(frozen=True)
 class Environments:
-    """The environments of clients, one a client, in `folder`. They ask the server at `url`."""
+    """The environments of clients, one a client, in `folder`. They ask the server at `url`, and
+    what came of it is in `outcomes`."""
 
     folder: Path
     url: str
     recorder: Recorder
+    outcomes: list[Outcome] = field(default_factory=list)
     _running: dict[tuple[str, ...], subprocess.Popen[str]] = field(default_factory=dict)
 
     def command(self, client: str, name: str) -> str:
@@ -77,7 +83,9 @@ class Environments:
             timeout=TIMEOUT,
             check=False,
         )
-        return Outcome(done.returncode != 0, done.stdout, self.recorder.exchanges[before:])
+        return self._kept(
+            Outcome(done.returncode != 0, done.stdout, self.recorder.exchanges[before:])
+        )
 
     def ask(self, client: str, program: str, mode: str, **more: str) -> Outcome:
         """Have a program beside this file ask in one of its ways. It goes on running."""
@@ -97,19 +105,29 @@ class Environments:
             output += line
         timer.cancel()
         exchanges = self.recorder.exchanges[before:]
-        failed = "error" in report
-        return Outcome(failed, output + report.get("error", ""), exchanges, report.get("result"))
+        output += report.get("error", "")
+        return self._kept(Outcome("error" in report, output, exchanges, report.get("result")))
 
     def close(self) -> None:
         """End the programs."""
         for process in self._running.values():
-            assert process.stdin is not None
+            self._close(process)
+
+    @staticmethod
+    def _close(process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        with process:  # closes its pipes and waits
             process.stdin.close()
-            process.wait(timeout=60)
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        self.outcomes.append(outcome)
+        return outcome
 
     def _program(self, client: str, program: str, more: dict[str, str]) -> subprocess.Popen[str]:
         key = (client, program, *more.values())
-        if key not in self._running or self._running[key].poll() is not None:
+        if (ended := self._running.get(key)) is not None and ended.poll() is not None:
+            self._close(self._running.pop(key))
+        if key not in self._running:
             runner = "node" if program.endswith(".mjs") else "python"
             self._running[key] = subprocess.Popen(
                 [self.command(client, runner), str(self._source(client, program))],
@@ -130,7 +148,7 @@ class Environments:
         return self.folder / client / program
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        # This project's tests are offline; huggingface_hub's client then asks no server at all.
+        # Where the hub is offline, huggingface_hub's client asks no server at all, be it one's own.
         ours = ("PYTHONPATH", "HF_HUB_OFFLINE")
         inherited = {key: value for key, value in os.environ.items() if key not in ours}
         where = {"CLIENT_URL": f"{self.url}/v1", "CLIENT_MODEL": "team"}

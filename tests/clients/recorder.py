@@ -60,6 +60,12 @@ class Exchange:
         return "".join(pieces)
 
     @property
+    def tokens(self) -> int:
+        """How many tokens were written, as the pieces of a stream say."""
+        choices = [choice for event in self.events for choice in event.get("choices", [])]
+        return sum(choice.get("taketurns", {}).get("tokens", 0) for choice in choices)
+
+    @property
     def finish(self) -> str | None:
         """Why the first choice ended."""
         reasons = [

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 
 from taketurns import Candidate, ModelSpec, Policy, Team
 from taketurns.engines.local.engine import LocalEngine
@@ -20,6 +26,7 @@ from taketurns.server.run import TeamServer, listen
 from taketurns.server.serving import Serving
 from taketurns.switchers.simple import RandomSwitcher
 
+from .forwarding import forwarding
 from .recorder import Recorder
 
 TEMPLATE = (
@@ -43,21 +50,73 @@ def serving(specs: dict[str, ModelSpec], policy: Policy) -> Iterator[Served]:
     """Serve the models of `specs` as a team whose speakers are drawn at random."""
     candidates = [Candidate(name, spec) for name, spec in specs.items()]
     team = Team(candidates, LocalEngine(specs), RandomSwitcher(), policy)
-    config = ServeConfig(port=0)
-    server = TeamServer(Serving(ModelRegistry(team, "team"), config))
+    server = TeamServer(Serving(ModelRegistry(team, "team"), ServeConfig(port=0)))
     server.config.app = recorder = Recorder(server.config.app)
-    name, spec = list(specs.items())[-1]
-    with listen(config) as listening:
-        url = "http://{}:{}".format(*listening.getsockname())
+    with _running(server) as url:
+        _until_ready(url, lambda: server.failure is None)
+        yield _served(url, specs, recorder)
+
+
+@contextmanager
+def serving_by(
+    checkout: Path, specs: dict[str, ModelSpec], policy: Policy, folder: Path
+) -> Iterator[Served]:
+    """The same by the server of another checkout of this project; its log is in `folder`."""
+    models = [
+        {"name": name, "model": spec.model} | ({"prompt": spec.prompt} if spec.prompt else {})
+        for name, spec in specs.items()
+    ]
+    settings = {key: getattr(policy, key) for key in ("max_tokens", "patch_size", "temperature")}
+    team = {"candidates": models, "switcher": {"kind": "random"}, "policy": settings}
+    (folder / "team.yaml").write_text(json.dumps(team))  # JSON is YAML
+    with listen(ServeConfig(port=0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "taketurns", "serve", "--team", folder / "team.yaml"),
+        *("--name", "team", "--port", str(port)),
+    ]
+    source = {"PYTHONPATH": str(checkout / "src")}
+    recorder = Recorder(forwarding(f"http://127.0.0.1:{port}"))
+    forwarder = uvicorn.Server(uvicorn.Config(recorder, log_level="warning"))
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stderr=log, cwd=folder, env=os.environ | source) as process,
+    ):
+        try:
+            _until_ready(f"http://127.0.0.1:{port}", lambda: process.poll() is None)
+            with _running(forwarder) as url:
+                yield _served(url, specs, recorder)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _running(server: uvicorn.Server) -> Iterator[str]:
+    """Run a server in a thread; gives its address."""
+    with listen(ServeConfig(port=0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            while httpx.get(f"{url}/health/ready").status_code != 200:
-                assert server.failure is None, server.failure
-            yield Served(url, name, Path(spec.model), recorder)
+            yield "http://{}:{}".format(*listening.getsockname())
         finally:
             server.should_exit = True
             thread.join(timeout=60)
+
+
+def _until_ready(url: str, lives: Callable[[], bool]) -> None:
+    while True:
+        assert lives(), "the server has ended"
+        try:
+            if httpx.get(f"{url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:  # not listening yet, or loading models
+            pass
+        time.sleep(0.1)
+
+
+def _served(url: str, specs: dict[str, ModelSpec], recorder: Recorder) -> Served:
+    name, spec = list(specs.items())[-1]
+    return Served(url, name, Path(spec.model), recorder)
 
 
 def tiny_models(make_model: Callable[..., Path], tokenizers: tuple[Any, Any]) -> dict[str, Any]:

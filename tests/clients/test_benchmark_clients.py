@@ -25,6 +25,7 @@ def test_guidellm(clients: Environments, served: Served, tmp_path: Path, kind: s
             *("--profile", "kind=synchronous", "--constraint", "kind=max_requests,count=2"),
         ],
         cwd=tmp_path,
+        HF_HUB_OFFLINE="1",
     )
     assert outcome.refusals == []
     assert not outcome.failed, outcome.output[-3000:]

@@ -23,6 +23,7 @@ SCHEMA = {
     "type": "object",
     "properties": {"kind": {"enum": ["town", "port"]}, "old": {"type": "boolean"}},
     "required": ["kind", "old"],
+    "additionalProperties": False,
 }
 
 
@@ -35,8 +36,17 @@ def llm(clients: Environments, folder: Path, *arguments: str) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("options", [[], ["--no-stream"], ["--system", "You are a geographer."]])
-@pytest.mark.parametrize("model", ["turns", "turns-completion"])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("turns", []),
+        ("turns", ["--no-stream"]),
+        ("turns", ["--system", "You are a geographer."]),
+        ("turns-completion", []),
+        ("turns-completion", ["--no-stream"]),
+    ],
+    ids=["stream", "whole", "stream with a system prompt", "completions", "whole completions"],
+)
 def test_an_answer(clients: Environments, tmp_path: Path, model: str, options: list[str]) -> None:
     outcome = llm(clients, tmp_path, "-m", model, "Is Lisbon old?", *options)
     (answer,) = outcome.answers

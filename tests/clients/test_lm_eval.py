@@ -51,6 +51,7 @@ def evaluated(
             *options,
         ],
         HF_HOME=str(folder / "hf"),
+        HF_HUB_OFFLINE="1",
     )
     # It first looks whether the server has vLLM's /tokenizer_info.
     refused = [refusal for refusal in outcome.refusals if "tokenizer_info" not in refusal]
@@ -69,17 +70,23 @@ def test_chat(clients: Environments, served: Served, tmp_path: Path) -> None:
     assert {s["resps"][0][0] for s in samples} == {answer.text for answer in outcome.answers}
 
 
-@pytest.mark.parametrize("more", ["", ",tokenized_requests=False"])
+@pytest.mark.parametrize("more", ["", ",tokenized_requests=False"], ids=["ids", "text"])
 def test_completions(clients: Environments, served: Served, tmp_path: Path, more: str) -> None:
     where = f"model={served.speaker},base_url={served.url}/v1/completions,tokenizer={served.folder}"
     outcome, samples = evaluated(clients, tmp_path, GENERATE, "local-completions", where + more)
     assert {s["resps"][0][0] for s in samples} == {answer.text for answer in outcome.answers}
 
 
-@pytest.mark.parametrize("more", ["", ",tokenized_requests=False", ",batch_size=4"])
-def test_multiple_choice(clients: Environments, served: Served, tmp_path: Path, more: str) -> None:
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [("", []), (",tokenized_requests=False", []), ("", ["--batch_size", "4"])],
+    ids=["ids", "text", "batches"],
+)
+def test_multiple_choice(
+    clients: Environments, served: Served, tmp_path: Path, more: str, options: list[str]
+) -> None:
     where = f"model={served.speaker},base_url={served.url}/v1/completions,tokenizer={served.folder}"
-    _, samples = evaluated(clients, tmp_path, CHOOSE, "local-completions", where + more)
+    _, samples = evaluated(clients, tmp_path, CHOOSE, "local-completions", where + more, *options)
     for sample in samples:
         assert len(sample["filtered_resps"]) == 2
         for logprob, _ in sample["filtered_resps"]:

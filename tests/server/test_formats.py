@@ -57,6 +57,7 @@ def served(make_model: Callable[..., Path], other_tokenizer: Any) -> Iterator[Ru
             }
         },
         {"response_format": {"type": "json_object", "schema": SCHEMA}},
+        {"response_format": {"type": "json_object", "value": SCHEMA}},
         {"extra_body": {"structured_outputs": {"json": SCHEMA}}},
         {"extra_body": {"structured_outputs": {"json": json.dumps(SCHEMA)}}},
         {"extra_body": {"guided_json": SCHEMA, "guided_decoding_backend": "xgrammar"}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from taketurns.config.answer_format import JSON_OBJECT, KINDS, read_format
 from taketurns.errors import ConfigError
@@ -32,11 +32,14 @@ class JsonSchema(_Open):
 
 
 class ResponseFormat(_Open):
-    """OpenAI's `response_format`. llama.cpp's clients give `json_object` a `schema`."""
+    """OpenAI's `response_format`. llama.cpp's clients give `json_object` a `schema`, and
+    huggingface_hub's, which speaks as its own server did, a `value`."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    schema_: dict[str, Any] | None = Field(
+        None, validation_alias=AliasChoices("schema", "value"), serialization_alias="schema"
+    )
 
 
 class StructuredOutputs(_Open):

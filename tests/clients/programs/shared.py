@@ -16,7 +16,7 @@ from typing import Any
 
 URL = os.environ["CLIENT_URL"]
 MODEL = os.environ["CLIENT_MODEL"]
-KEY = "none"
+KEY = os.environ.get("CLIENT_KEY", "none")
 QUESTION = "Is Lisbon a town or a port, and is it old?"
 CITY: dict[str, Any] = {
     "type": "object",

@@ -39,9 +39,9 @@ def prompted():
     return dict(dspy.Predict(Describe)(question=QUESTION))
 
 
-def json_schema():
+def json_adapter():
     dspy.configure(lm=lm, adapter=dspy.JSONAdapter())
     return dict(dspy.Predict(Describe)(question=QUESTION))
 
 
-run(chat=chat, stream=stream, prompted=prompted, json_schema=json_schema)
+run(chat=chat, stream=stream, prompted=prompted, json_adapter=json_adapter)

@@ -1,5 +1,7 @@
 """inspect_ai, through its provider for compatible servers."""
 
+import tempfile
+
 import inspect_ai
 from city import City
 from inspect_ai.dataset import Sample
@@ -12,9 +14,11 @@ def evaluated(stream=None, **settings):
     name = f"openai-api/taketurns/{MODEL}"
     model = get_model(name, base_url=URL, api_key=KEY, stream=stream)
     task = inspect_ai.Task(dataset=[Sample(input=QUESTION)])
-    (log,) = inspect_ai.eval(task, model=model, display="none", log_format="json", **settings)
+    (log,) = inspect_ai.eval(
+        task, model=model, display="none", log_dir=tempfile.mkdtemp(), **settings
+    )
     if log.status != "success":
-        raise SystemExit(log.error.message)
+        raise RuntimeError(log.error.message)
     return log.samples[0].output.completion
 
 

@@ -1,4 +1,4 @@
-"""instructor, in its modes that need no tools."""
+"""instructor, in its default mode, which needs tools, and in those that do not."""
 
 import instructor
 from city import City
@@ -32,6 +32,7 @@ def chat():
 
 
 run(
+    tools=in_mode(instructor.Mode.TOOLS),
     chat=chat,
     json_schema_stream=stream,
     json_schema=in_mode(instructor.Mode.JSON_SCHEMA),

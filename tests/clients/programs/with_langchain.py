@@ -30,10 +30,15 @@ def json_mode():
     return llm.with_structured_output(City, method="json_mode").invoke(ask).model_dump()
 
 
+def tools():
+    return llm.with_structured_output(City, method="function_calling").invoke(QUESTION).model_dump()
+
+
 run(
     chat=chat,
     stream=stream,
     json_schema=json_schema,
     json_schema_stream=json_schema_stream,
     json_mode=json_mode,
+    tools=tools,
 )

@@ -2,6 +2,7 @@
 
 from city import City
 from llama_index.core.llms import ChatMessage
+from llama_index.core.program import LLMTextCompletionProgram
 from llama_index.llms.openai_like import OpenAILike
 from shared import KEY, MODEL, QUESTION, URL, run
 
@@ -32,7 +33,21 @@ def json_schema():
 
 
 def prompted():
-    return llm.as_structured_llm(City).chat(ASK).raw.model_dump()
+    program = LLMTextCompletionProgram.from_defaults(
+        output_cls=City, prompt_template_str="{question}", llm=llm
+    )
+    return program(question=QUESTION).model_dump()
+
+
+def tools():
+    calling = OpenAILike(
+        model=MODEL,
+        api_base=URL,
+        api_key=KEY,
+        is_chat_model=True,
+        is_function_calling_model=True,
+    )
+    return calling.as_structured_llm(City).chat(ASK).raw.model_dump()
 
 
 def completions():
@@ -40,4 +55,11 @@ def completions():
     return plain.complete(QUESTION).text
 
 
-run(chat=chat, stream=stream, json_schema=json_schema, prompted=prompted, completions=completions)
+run(
+    chat=chat,
+    stream=stream,
+    json_schema=json_schema,
+    prompted=prompted,
+    completions=completions,
+    tools=tools,
+)

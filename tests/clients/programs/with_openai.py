@@ -46,6 +46,21 @@ def completions():
     return client.completions.create(model=MODEL, prompt=QUESTION).choices[0].text
 
 
+def last_chunk():
+    """The answer, and what the last chunk with a choice says beside the API."""
+    chunks = [*client.chat.completions.create(model=MODEL, messages=ASK, stream=True, seed=7)]
+    last = [chunk for chunk in chunks if chunk.choices][-1]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    return {"text": text, "chunk": last.model_extra, "choice": last.choices[0].model_extra}
+
+
+def tools():
+    function = {"name": "describe", "parameters": CITY}
+    tool = {"type": "function", "function": function}
+    completion = client.chat.completions.create(model=MODEL, messages=ASK, tools=[tool])
+    return completion.choices[0].message.tool_calls[0].function.arguments
+
+
 def responses():
     return client.responses.create(model=MODEL, input=QUESTION).output_text
 
@@ -58,5 +73,7 @@ run(
     json_schema=json_schema,
     json_object=json_object,
     completions=completions,
+    last_chunk=last_chunk,
+    tools=tools,
     responses=responses,
 )

@@ -1,4 +1,4 @@
-"""pydantic-ai, with its outputs that need no tools."""
+"""pydantic-ai, with its default output, which needs tools, and with those that do not."""
 
 import asyncio
 
@@ -32,4 +32,8 @@ def prompted():
     return Agent(model, output_type=PromptedOutput(City)).run_sync(QUESTION).output.model_dump()
 
 
-run(chat=chat, stream=stream, json_schema=json_schema, prompted=prompted)
+def tools():
+    return Agent(model, output_type=City).run_sync(QUESTION).output.model_dump()
+
+
+run(chat=chat, stream=stream, json_schema=json_schema, prompted=prompted, tools=tools)
