@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,7 +19,9 @@ KEY = "sk-only-for-this-test"
 
 
 @pytest.fixture(scope="module")
-def proxy(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def proxy(
+    served: Served, clients: Environments, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("proxy")
     parameters = {"model": "openai/team", "api_base": f"{served.url}/v1", "api_key": "none"}
     config = {
@@ -32,7 +33,7 @@ def proxy(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        *(Path(os.environ["CLIENTS"]) / "litellm-proxy" / "bin" / "litellm", "--host", "127.0.0.1"),
+        *(clients.command("litellm-proxy", "litellm"), "--host", "127.0.0.1"),
         *("--port", str(port), "--config", folder / "litellm.yaml", "--telemetry", "False"),
     ]
     quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""}

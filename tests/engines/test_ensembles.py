@@ -177,3 +177,14 @@ async def test_models_that_cannot_write_together_are_refused(
         with pytest.raises(PromptError, match="does not fit the context"):
             await session.generate_together(["m0"], [range(3, 250)] * 1, Sampling(500), average)
     await engine.close()
+
+
+async def test_a_model_that_is_named_more_often_than_it_has_lanes_is_refused(
+    three_models: dict[str, str],
+) -> None:
+    """Its parts would wait for each other for ever."""
+    engine = engine_for(three_models, max_batch=1)
+    async with engine.session(0, 200) as session:
+        with pytest.raises(ConfigError, match="m0 cannot have 2 parts in one answer"):
+            await session.generate_together(["m0", "m0"], PROMPTS[:2], Sampling(3), average)
+    await engine.close()

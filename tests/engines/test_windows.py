@@ -123,6 +123,24 @@ async def test_answers_of_unlike_lengths_read_their_own_windows(
         assert tokens == tuple(logits[len(prompt) - 1 : -1].argmax(-1).tolist())
 
 
+async def test_a_window_longer_than_the_context_is_as_good_as_none(
+    make_model: Callable[..., Path],
+) -> None:
+    path = make_model(
+        3, config_class=MistralConfig, sliding_window=4096, max_position_embeddings=64
+    )
+    model: Any = AutoModelForCausalLM.from_pretrained(path)
+    engine = LocalEngine({"m": ModelSpec(str(path))})
+    async with engine.session(1) as session:
+        assert engine.running("m").keeps_cache
+        ids = [40 + i % 50 for i in range(50)]
+        written = await session.generate("m", ids, Sampling(12, temperature=0))
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*ids, *written.token_ids]])).logits[0]
+        assert written.token_ids == tuple(logits[len(ids) - 1 : -1].argmax(-1).tolist())
+    await engine.close()
+
+
 async def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
     make_model: Callable[..., Path],
 ) -> None:

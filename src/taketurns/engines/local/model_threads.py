@@ -23,7 +23,7 @@ from taketurns.engines.local.placement import CPU, Group, group_models
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import LaneRunner, ModelCounters
 from taketurns.engines.local.worker import CLOSED, EngineParts, ModelThread, RunningModel
-from taketurns.errors import EngineError
+from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec
 
 
@@ -75,10 +75,16 @@ class ModelThreads:
 
         def make_ensemble(**callbacks: Any) -> Ensemble:
             for model, thread in zip(models, threads, strict=True):
-                if not thread.running(model).keeps_cache:
+                most, parts = thread.most_lanes(model), models.count(model)
+                if not most:
                     raise EngineError(
                         f"{model} cannot write tokens together with other models, because its "
                         "cache cannot be extended (taketurns check says why): leave it out"
+                    )
+                if parts > most:
+                    raise ConfigError(
+                        f"{model} cannot have {parts} parts in one answer, because a batch of it "
+                        f"has at most {most} rows: raise engine.max_batch, or name it less often"
                     )
             ensemble = make(**callbacks)
             ensemble.place(models, [thread.post for thread in threads], self._engine.draws.add)

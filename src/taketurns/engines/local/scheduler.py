@@ -155,6 +155,11 @@ class LaneRunner(BatchRunner):
         self._pool.states.multiple = 1 if shapes is None else shapes.rows
 
     @property
+    def most_lanes(self) -> int:
+        """The most jobs that are under way at a time."""
+        return self._max_lanes if self.exact is None else min(self._max_lanes, self.exact.most)
+
+    @property
     def lane_bytes(self) -> int:
         return self._pool.nbytes
 
@@ -218,8 +223,7 @@ class LaneRunner(BatchRunner):
         taken: list[_Lane] = []
         live = len(self._lanes)
         length = max((self._length(lane.job.reach) for lane in self._lanes), default=0)
-        most = self._max_lanes if self.exact is None else min(self._max_lanes, self.exact.most)
-        while self._waiting and live + len(taken) < most:
+        while self._waiting and live + len(taken) < self.most_lanes:
             job = self._waiting[0]
             longer = max(length, self._length(job.reach))
             held = self._pool.holds(job.reach)

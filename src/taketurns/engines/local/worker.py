@@ -188,6 +188,11 @@ class ModelThread:
         """Facts about a loaded model."""
         return self._models[model]
 
+    def most_lanes(self, model: str) -> int:
+        """The most jobs of a loaded model that are under way at a time; 0 if it has no lanes."""
+        runner = self._runners[model]
+        return runner.most_lanes if isinstance(runner, LaneRunner) else 0
+
     def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
         return runner.counters if runner is not None else ModelCounters()
