@@ -32,7 +32,8 @@ _EXPERTS = frozenset(  # names of the number of a layer's experts in configurati
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "expert_num")
 )
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
-_MULTIPLES = (4, 8, 16, 32)  # candidates for the number that divides the rows of a product
+_MULTIPLES = (1, 4, 8, 16, 32)  # candidates for the number that divides the rows of a product
+_FEW = (1, 2, 3, 5, 8, 16)
 _BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # numbers of answers whose blocks are tried together
 
 
@@ -90,7 +91,7 @@ class _Product:
         """The largest of `batches` up to which a product of `rows * batch` rows agrees: its first
         and last `rows` rows equal those of a product of these rows alone."""
         if self.is_output:  # as wide as the vocabulary, so only a few are tried
-            batches = sorted({*batches[:2], batches[-1]})
+            batches = [batch for batch in batches if batch in _FEW or batch == batches[-1]]
         agreed = 0
         for batch in batches:
             whole = self.inputs[: rows * batch]

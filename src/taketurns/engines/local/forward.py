@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from taketurns.engines.local import packed_products
 from taketurns.engines.local.lanes import LanePool
 from taketurns.engines.local.masks import Masks
 from taketurns.engines.local.plain_forward import hidden_states, kv_argument
@@ -30,7 +32,8 @@ class Outputs:
 
 class Forward:
     """Calls a causal LM with explicit positions and `masks`. `activate` runs before each call: it
-    puts the right adapter on weights that several models share."""
+    puts the right adapter on weights that several models share. `packed`: it multiplies with packed
+    weights (`engines/local/packed_products.py`)."""
 
     def __init__(
         self, model: Any, masks: Masks, activate: Callable[[], None] | None = None
@@ -41,6 +44,7 @@ class Forward:
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
         self.on_cpu = self._device.type == "cpu"
+        self.packed = False
         parameters = inspect.signature(model.forward).parameters
         self._cache_argument = kv_argument(model)
         self._keeps_some = "logits_to_keep" in parameters
@@ -60,14 +64,15 @@ class Forward:
         if self._activate is not None:
             self._activate()
         at = torch.from_numpy(positions).to(self._device)
-        result = self._model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            use_cache=True,
-            output_hidden_states=hidden,
-            **self._masks.arguments(at, cache.keys, self._dtype),
-            **{self._cache_argument: cache},
-            **({"logits_to_keep": keep} if self._keeps_some else {}),
-        )
+        with packed_products.used() if self.packed else nullcontext():
+            result = self._model(
+                input_ids=torch.from_numpy(ids).to(self._device),
+                use_cache=True,
+                output_hidden_states=hidden,
+                **self._masks.arguments(at, cache.keys, self._dtype),
+                **{self._cache_argument: cache},
+                **({"logits_to_keep": keep} if self._keeps_some else {}),
+            )
         states = hidden_states(result) if hidden else ()
         return Outputs(
             result.logits[:, -1].float(),

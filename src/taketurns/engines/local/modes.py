@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from taketurns.engines.local import batch_invariant, state_kernels
+from taketurns.engines.local import batch_invariant, packed_products, state_kernels
 from taketurns.engines.local.equivalence import bound
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
@@ -73,8 +73,26 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
 
 def exact_shapes(model: Any, runner: LaneRunner, max_lanes: int) -> batch_invariant.Shapes | None:
     """The shapes of a model's exact rounds, with the current number of threads; None if there are
-    none."""
-    shapes = batch_invariant.measure(model, max_lanes)
+    none. Weights stay packed if with them an answer needs no rows beside it."""
+    shapes = _packed_shapes(model, max_lanes)
+    runner.forward.packed = shapes is not None
+    if shapes is None:
+        shapes = batch_invariant.measure(model, max_lanes)
     if shapes is None or not runner.shape.states:
         return shapes
     return state_kernels.agreeing(runner.forward, runner.shape, shapes, max_lanes)
+
+
+def _packed_shapes(model: Any, max_lanes: int) -> batch_invariant.Shapes | None:
+    """The shapes with packed weights; None if rows do not agree in all of them, so that packing is
+    of no use."""
+    before = packed_products.is_packed(model)
+    if not packed_products.pack(model):
+        return None
+    with packed_products.used():
+        shapes = batch_invariant.measure(model, max_lanes)
+    if shapes is not None and shapes.rows == 1 and shapes.together:
+        return shapes
+    if not before:  # another adapter may use them
+        packed_products.unpack(model)
+    return None
