@@ -527,11 +527,17 @@ async def test_check_says_what_each_model_gets(save: Callable[..., Path], cache:
     team.write_text(f"candidates:\n{lines}switcher: {{kind: random}}\n")
     report = await inspect_team(load_team_config(str(team)))
     assert [model.way for model in report.models] == [
-        "cache kept", "cache kept", "re-encoded, one answer at a time", "refused"
+        "cache kept",
+        "cache kept",
+        "re-encoded, one answer at a time",
+        "refused",
     ]
     assert [model.kv_bytes_per_token > 0 for model in report.models] == [True, *3 * [False]]
     assert [model.state_bytes_per_answer > 0 for model in report.models] == [
-        False, True, False, False
+        False,
+        True,
+        False,
+        False,
     ]
     assert any(note.startswith("gemma encodes its whole prompt again") for note in report.notes)
     (problem,) = report.problems

@@ -63,8 +63,8 @@ class LayerShape:
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What a model caches: the keys and values of each layer, and the states that layers have beside
-    or instead of them."""
+    """What a model caches: the keys and values of each layer, and the states that layers have
+    beside or instead of them."""
 
     layers: tuple[LayerShape, ...]
     states: tuple[StateShape, ...] = ()

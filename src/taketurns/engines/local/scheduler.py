@@ -55,8 +55,8 @@ class ModelCounters:
 @dataclass(slots=True, eq=False)
 class _Lane:
     """A row of the pool. The first `length` of its `tokens` are encoded, of which `start` came from
-    the parked answer; while it writes, the last of `tokens` is the one just sampled. In a model with
-    states, those after the first `pause` tokens are copied into `snapshots` on the way."""
+    the parked answer; while it writes, the last of `tokens` is the one just sampled. In a model
+    with states, those after the first `pause` tokens are copied into `snapshots` on the way."""
 
     job: Job
     tokens: list[int]
@@ -244,7 +244,7 @@ class LaneRunner(BatchRunner):
             job.parked.snapshots.learn(job.parked.encoded(job.prompt))
         tail = (job.parked.snapshots or Snapshots()).tail(scored=isinstance(job, ScoreRequest))
         if not self._continues:
-            if 1 < lane.missing and prompt < STEP_COST * lane.missing:
+            if lane.missing > 1 and prompt < STEP_COST * lane.missing:
                 lane.start = lane.length = 0
             if prompt < STEP_COST * tail:  # these tokens would be read one by one
                 tail = 0
@@ -308,8 +308,8 @@ class LaneRunner(BatchRunner):
                 self._lanes[index] = last
 
     def _park_states(self, index: int, lane: _Lane) -> None:
-        """Keep the snapshots of a lane, and its last states unless the end of its prompt is expected
-        to be dropped."""
+        """Keep the snapshots of a lane, and its last states unless the end of its prompt is
+        expected to be dropped."""
         if not self._pool.states:
             return
         parked = lane.job.parked

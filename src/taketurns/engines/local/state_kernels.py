@@ -3,8 +3,8 @@
 Most read several tokens after a state. The scan of Mamba's first version begins at 0 whatever the
 state is, so such a model reads further tokens one by one, or its prompt from the beginning.
 
-In exact rounds a step must give a row the same bits in a batch of any size. The products are measured
-by `engines/local/batch_invariant.py`; this module runs whole steps from random states."""
+In exact rounds a step must give a row the same bits in a batch of any size. The products are
+measured by `engines/local/batch_invariant.py`; this module runs whole steps from random states."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Storage of states: the last inputs of short convolutions, and what linear attention and Mamba layers
-sum up of all tokens before.
+"""Storage of states: the last inputs of short convolutions, and what linear attention and Mamba
+layers sum up of all tokens before.
 
 Keys and values grow with a text and can be cut anywhere; a state has one size and holds the text up
 to one token. So while a model writes, `StatePool` has the states of each lane in one dense tensor
 `[lanes, …]` a state, which the model's own kernels change in place; and a parked answer has
-`Snapshots`: copies of its states after a few of its tokens. A prompt that leaves the answer's tokens
-goes on from the last snapshot before that place."""
+`Snapshots`: copies of its states after a few of its tokens. A prompt that leaves the answer's
+tokens goes on from the last snapshot before that place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,9 +48,9 @@ class Snapshots:
     """The snapshots of one answer in one model, at most `KEPT`, and what is known of where the next
     prompt will leave the tokens that the last one had encoded.
 
-    A prompt whose end is dropped and written anew, as a switcher's question is, leaves them a number
-    of tokens before its end, its *tail*. The tail of the last prompt that was only scored, and of the
-    last that was continued, is where the next of its kind gets a snapshot."""
+    A prompt whose end is dropped and written anew, as a switcher's question is, leaves them a
+    number of tokens before its end, its *tail*. The tail of the last prompt that was only scored,
+    and of the last that was continued, is where the next of its kind gets a snapshot."""
 
     def __init__(self, kept: Sequence[Snapshot] = (), scored: int = 1, continued: int = 0) -> None:
         # The prompt that was scored may come again to be continued, of which its last token is
@@ -257,7 +257,9 @@ class StateCache:
         """Replace the recurrent state."""
         return self._known((layer_idx, "recurrent", state_idx)).copy_(recurrent_states)
 
-    def has_previous_state(self, layer_idx: int | None = None, state_idx: int | None = None) -> bool:
+    def has_previous_state(
+        self, layer_idx: int | None = None, state_idx: int | None = None
+    ) -> bool:
         """Whether a layer has states."""
         return bool(self.states)
 

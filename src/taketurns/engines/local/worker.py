@@ -24,8 +24,8 @@ from taketurns.engines.local.ensembles import Ensemble, advance
 from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
-from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.memory import Footprint, shares
+from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.modes import Running, Way, exact_shapes
 from taketurns.engines.local.requests import Job
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
