@@ -329,7 +329,8 @@ class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no 
                 data[:, lane, :, at : at + size] = layer
             at += size
         if self.states:
-            self.states.load(lane, parked.snapshots and parked.snapshots.at(len(parked.tokens)))
+            kept = parked.snapshots
+            self.states.load(lane, None if kept is None else kept.at(len(parked.tokens)))
 
     def save(self, lane: int, start: int, stop: int) -> Segment:
         """Copy positions `start` to `stop` of a lane out of the pool."""
