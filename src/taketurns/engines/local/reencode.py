@@ -1,5 +1,5 @@
-"""The runner for models whose cache cannot be extended row by row (sliding windows, recurrent
-states, flash attention, ALiBi positions that are made from a mask).
+"""The runner for models whose cache cannot be extended row by row (indexed attention, states inside
+the modules, flash attention, ALiBi positions that are made from a mask).
 
 Each turn encodes its whole prompt again into a cache of the model's own kind and writes from there.
 Models that keep a state in their modules run one answer at a time. Models with a cache that cannot
