@@ -14,7 +14,7 @@ from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
-from taketurns.engines.local.reencode import Reencoding, ReencodeRunner
+from taketurns.engines.local.reencode import ReencodeRunner, Reencoding
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 

@@ -25,7 +25,6 @@ from taketurns.engines.local.padded_forward import PaddedForward, RowOutputs
 from taketurns.engines.local.plain_forward import Carried, PlainForward, kv_argument
 from taketurns.engines.local.requests import (
     GenerateRequest,
-    Job,
     PromptScoreRequest,
     ScoreRequest,
 )

@@ -36,11 +36,10 @@ class TextCache:
 def keys_and_values(carried: Carried | None, rows: int, columns: int) -> KeysAndValues | None:
     """What a model's own cache holds; None if it holds anything else than a key and a value for
     each of `columns` in each row."""
-    cache = None if carried is None else carried.cache
-    if type(cache) is not DynamicCache:
+    if carried is None or type(carried.cache) is not DynamicCache:
         return None
     found: list[tuple[Tensor, Tensor]] = []
-    for layer in cache.layers:
+    for layer in carried.cache.layers:
         if type(layer) is not DynamicLayer:
             return None
         for tensor in (layer.keys, layer.values):

@@ -333,10 +333,13 @@ class ModelThread:
         assert runner is not None, "a correct way has a runner"
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
-        if isinstance(runner, LaneRunner):
-            if wanted and (exact.enabled(loaded.model) or not runner.shape.attends):
-                self._exactly[model] = loaded.model
-                self._check_exact(model, runner.exact)
+        if (
+            wanted
+            and isinstance(runner, LaneRunner)
+            and (exact.enabled(loaded.model) or not runner.shape.attends)
+        ):
+            self._exactly[model] = loaded.model
+            self._check_exact(model, runner.exact)
         self._models[model] = RunningModel(way, runner.cache, device)
         return runner
 
