@@ -297,9 +297,9 @@ class LocalSession:
         return scores
 
     async def read(self, model: str, prompt: Prompt) -> None:
-        """Encode the prompt now, so that no later fork has to; does nothing without a kept
-        cache."""
-        if self.engine.running(model).keeps_cache:
+        """Encode the prompt now, so that no later fork has to; does nothing where no turn continues
+        from what is encoded."""
+        if self.engine.running(model).continues:
             await self._peek(model, prompt, "logprobs", choices=[])
 
     async def prompt_logprobs(self, model: str, prompt: Prompt, top: int) -> tuple[Token, ...]:

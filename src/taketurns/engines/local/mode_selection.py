@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
 from typing import Any
@@ -77,7 +77,7 @@ class ArchitectureProof:
         masked = self._attention is None or self._attention in MASKED
         self._dtype = torch.float32 if masked else dtype
         self._device = torch.device("cpu") if device.type == "meta" else device
-        self._running = Running(running.deterministic, running.max_lanes, range(FIRST_ID))
+        self._running = replace(running, suppressed=range(FIRST_ID))
         self._records = records
         self._config = self._shrink(config)
         self._key = self._make_key()
@@ -159,6 +159,7 @@ class ArchitectureProof:
             "dtype": str(self._dtype),
             "device": self._device.type,
             "deterministic": self._running.deterministic,
+            "may_batch": self._running.may_batch,
             "versions": _versions(),
         }
 
@@ -249,7 +250,9 @@ def _on_weights(
     truth = equivalence.Truth(PlainForward(model, loaded.activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    rounds: equivalence.Rounds = equivalence.BRIEF if architecture.copied else equivalence.LONGER
+    batched = way in (Way.BATCHED, Way.WHOLE_BATCHED)
+    brief = architecture.copied and not batched
+    rounds: equivalence.Rounds = equivalence.BRIEF if brief else equivalence.LONGER
     if way is Way.WHOLE:  # it is a plain forward itself, so there is nothing to compare
         rounds = equivalence.ONCE
     if context is not None and context <= equivalence.LONGEST:
@@ -312,6 +315,7 @@ def checkpoint_key(spec: ModelSpec, device: str, running: Running) -> dict[str, 
         "adapter": identity(spec.adapter, None) if spec.adapter else None,
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "deterministic": running.deterministic,
+        "may_batch": running.may_batch,
         "versions": _versions(),
     }
 

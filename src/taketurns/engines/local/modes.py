@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from taketurns.engines.local import batch_invariant, packed_products, state_kernels
+from taketurns.engines.local.continuation import continued_bytes
 from taketurns.engines.local.equivalence import bound
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
-from taketurns.engines.local.plain_forward import PlainForward
-from taketurns.engines.local.reencode import ReencodeRunner
+from taketurns.engines.local.plain_forward import PlainForward, Unfit
+from taketurns.engines.local.reencode import ReencodeRunner, Reencoding
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 
@@ -21,8 +22,10 @@ class Way(StrEnum):
     """A way of running a model: what it keeps between tokens and between turns."""
 
     KEPT = "cache kept"
+    BATCHED = "re-encoded, in batches"
     REENCODED = "re-encoded"
     ALONE = "re-encoded, one answer at a time"
+    WHOLE_BATCHED = "whole forward a token, in batches"
     WHOLE = "whole forward a token"
 
     @property
@@ -33,20 +36,29 @@ class Way(StrEnum):
 
 _COSTS = {
     Way.KEPT: "keeps its cache between turns",
-    Way.REENCODED: "encodes its whole prompt again at every turn",
+    Way.BATCHED: (
+        "encodes its prompt again at a turn, unless it can go on from a copy of the last turn's "
+        "cache"
+    ),
+    Way.REENCODED: (
+        "encodes its prompt again at a turn, unless it can go on from a copy of the last turn's "
+        "cache, and no two answers share a forward"
+    ),
     Way.ALONE: "encodes its whole prompt again at every turn and writes one answer at a time",
-    Way.WHOLE: "encodes the whole text again for every token",
+    Way.WHOLE_BATCHED: "encodes the whole text again for every token",
+    Way.WHOLE: ("encodes the whole text again for every token, and no two answers share a forward"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Settings for running a model: in exact rounds or not, the most rows of a batch, and the ids
-    that it must not write."""
+    """Settings for running a model: in exact rounds or not, the most rows of a batch, the ids that
+    it must not write, and whether a model that cannot be run in exact rounds `may_batch`."""
 
     deterministic: bool
     max_lanes: int
     suppressed: Sequence[int] = ()
+    may_batch: bool = True
 
 
 def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
@@ -55,8 +67,7 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
     model = loaded.model
     plain = PlainForward(model, loaded.activate)
     if way is not Way.KEPT:
-        caches, alone = way is not Way.WHOLE, way is Way.ALONE
-        return ReencodeRunner(plain, running.suppressed, caches=caches, alone=alone)
+        return ReencodeRunner(plain, running.suppressed, _reencoding(way, plain, running))
     shape, masks = probe(model)
     forward = Forward(model, masks, loaded.activate)
     runner = LaneRunner(
@@ -96,3 +107,16 @@ def _packed_shapes(model: Any, max_lanes: int) -> batch_invariant.Shapes | None:
     if not before:  # another adapter may use them
         packed_products.unpack(model)
     return None
+
+
+def _reencoding(way: Way, plain: PlainForward, running: Running) -> Reencoding:
+    rows = 1
+    if way in (Way.BATCHED, Way.WHOLE_BATCHED):
+        rows = running.max_lanes
+        if not running.may_batch:
+            raise Unfit("with engine.deterministic: true its answers must not share forwards")
+    if way in (Way.WHOLE_BATCHED, Way.WHOLE):
+        return Reencoding(rows, caches=False)
+    if way is Way.ALONE:
+        return Reencoding(alone=True)
+    return Reencoding(rows, continued_bytes=continued_bytes(plain))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from taketurns.engines.local.states import Snapshots
+from taketurns.engines.local.text_caches import TextCache, shared_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,20 @@ class Parked:
     """The tokens of one answer that one model has encoded. Their keys and values exist once: in the
     lane `lane` of the model's pool, or in a `segment`; a fork that was not continued yet has none
     and reads those of its `origin`. Only the pool changes these three. A model with states has
-    `snapshots` of them.
+    `snapshots` of them. A model without lanes has the `cache` of the answer's last turn.
 
     `reserve` is the most tokens that the answer may have, 0 if that is not known."""
 
-    __slots__ = ("__weakref__", "lane", "origin", "reserve", "segment", "snapshots", "tokens")
+    __slots__ = (
+        "__weakref__",
+        "cache",
+        "lane",
+        "origin",
+        "reserve",
+        "segment",
+        "snapshots",
+        "tokens",
+    )
 
     def __init__(self, reserve: int = 0) -> None:
         self.tokens: list[int] = []
@@ -47,6 +57,7 @@ class Parked:
         self.segment: Segment | None = None
         self.origin: Parked | None = None
         self.snapshots: Snapshots | None = None
+        self.cache: TextCache | None = None
 
     @property
     def holder(self) -> Parked | None:
@@ -61,9 +72,9 @@ class Parked:
         holder = self.holder
         if holder is None:
             return 0
-        limit = _equal(self.tokens, prompt, len(prompt) - 1)
+        limit = shared_prefix(self.tokens, prompt, len(prompt) - 1)
         # The origin may have been rewritten since.
-        return limit if holder is self else _equal(holder.tokens, prompt, limit)
+        return limit if holder is self else shared_prefix(holder.tokens, prompt, limit)
 
     def fork(self) -> Parked:
         """The same tokens, for a continuation of their own. Copies no keys and values."""
@@ -71,17 +82,10 @@ class Parked:
         fork.tokens = list(self.tokens)
         fork.origin = self
         fork.snapshots = None if self.snapshots is None else self.snapshots.fork()
+        fork.cache = self.cache
         return fork
 
     def clear(self) -> None:
         """Forget all tokens."""
-        self.tokens, self.snapshots = [], None
+        self.tokens, self.snapshots, self.cache = [], None, None
         self.segment, self.origin, self.lane = None, None, None
-
-
-def _equal(tokens: Sequence[int], others: Sequence[int], limit: int) -> int:
-    """How many of the first `limit` tokens are the same in both."""
-    limit = min(limit, len(tokens), len(others))
-    if list(tokens[:limit]) == list(others[:limit]):
-        return limit
-    return next(i for i in range(limit) if tokens[i] != others[i])

@@ -77,22 +77,30 @@ class PlainForward:
         """Read `ids` after the tokens in the cache `carried`. `carries` requests a cache to
         continue from: the returned one, or else the one passed in. Raises Unfit if there is
         neither, or if hidden states are requested and the model returns none."""
-        if self.activate is not None:
-            self.activate()
         arguments = {} if carried is None else {carried.name: carried.cache}
-        result = self.model(
-            input_ids=torch.tensor([list(ids)], device=self.device),
-            use_cache=carries,
-            output_hidden_states=hidden,
-            **arguments,
-        )
-        after = self._after(result, carried) if carries else None
+        result = self.run([list(ids)], carries=carries, hidden=hidden, **arguments)
+        after = self.cache_after(result, carried) if carries else None
         states = hidden_states(result) if hidden else ()
         return PlainOutput(
             result.logits.float(), tuple(state[:, -1].float() for state in states), after
         )
 
-    def _after(self, result: Any, handed: Carried | None) -> Carried:
+    def run(
+        self, rows: Sequence[Sequence[int]], *, carries: bool, hidden: bool, **arguments: Any
+    ) -> Any:
+        """What the model returns for rows of ids, all of one length."""
+        if self.activate is not None:
+            self.activate()
+        return self.model(
+            input_ids=torch.tensor(rows, device=self.device),
+            use_cache=carries,
+            output_hidden_states=hidden,
+            **arguments,
+        )
+
+    def cache_after(self, result: Any, handed: Carried | None) -> Carried:
+        """The cache in a result, or else the one that was `handed` over. Raises Unfit if there is
+        neither."""
         fields = getattr(result, "__dict__", {})  # older names are properties, which warn
         for name in CACHES:
             if (cache := fields.get(name)) is not None:

@@ -89,7 +89,8 @@ class ScoreRequest(Job):
 
 @dataclass(eq=False)
 class GenerateRequest(Job):
-    """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token."""
+    """Continue the prompt. `random` belongs to the answer; two numbers are drawn for a token.
+    `cached_tokens` is how many tokens of the prompt were encoded before."""
 
     sampling: Sampling = field(kw_only=True)
     codec: TextCodec = field(kw_only=True)
@@ -107,7 +108,7 @@ class GenerateRequest(Job):
         options = sampling.options
         self.ends = self.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
         self.shaper = LogitsShaper.of(sampling, self.prompt, self.end_token_ids)
-        self._cached_tokens = self.parked.common(self.prompt)
+        self.cached_tokens = self.parked.common(self.prompt)
         self._written: list[int] = []
         self._logprobs: list[float] = []
         self._end: Token | None = None
@@ -151,7 +152,7 @@ class GenerateRequest(Job):
             finish=finish,
             logprobs=tuple(self._logprobs) if self._logprobs else None,
             prompt_tokens=len(self.prompt),
-            cached_tokens=self._cached_tokens,
+            cached_tokens=self.cached_tokens,
             end=self._end,
         )
 

@@ -100,6 +100,11 @@ class BatchRunner(ABC):
         """What the keys and values of the jobs under way take."""
         return 0
 
+    @property
+    def cache(self) -> CacheSize:
+        """What the model keeps of an answer."""
+        return CacheSize()
+
     @abstractmethod
     def step(self) -> None:
         """One round: take in what waits, write one token for each job that writes."""

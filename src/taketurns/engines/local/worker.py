@@ -52,8 +52,7 @@ CLOSED = "the engine was closed while an answer was being written"
 class RunningModel:
     """Facts about a loaded model.
 
-    `way` is the way in which it runs, `cache` what it keeps of an answer (nothing without a kept
-    cache)."""
+    `way` is the way in which it runs, `cache` what it keeps of an answer between turns."""
 
     way: Way
     cache: CacheSize
@@ -68,6 +67,11 @@ class RunningModel:
     def keeps_cache(self) -> bool:
         """Whether a turn encodes only new tokens."""
         return self.way is Way.KEPT
+
+    @property
+    def continues(self) -> bool:
+        """Whether a turn encodes only what the answer's last one has not."""
+        return self.keeps_cache or bool(self.cache.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,20 +330,22 @@ class ModelThread:
         if self._engine.deterministic and obstacle is not None:
             raise ConfigError(exact.refusal(model, obstacle))
         wanted = exact.wanted(self._engine.deterministic, device, weight.dtype, obstacle)
-        running = Running(wanted, self._engine.max_batch, suppressed)
+        may_batch = self._engine.deterministic is not True
+        running = Running(wanted, self._engine.max_batch, suppressed, may_batch)
         spec = self._engine.specs[model]
         found, runner = choose(spec, loaded, running, self._engine.records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a correct way has a runner"
-        cache = CacheSize()
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
-        if isinstance(runner, LaneRunner):
-            cache = runner.cache
-            if wanted and (exact.enabled(loaded.model) or not runner.shape.attends):
-                self._exactly[model] = loaded.model
-                self._check_exact(model, runner.exact)
-        self._models[model] = RunningModel(way, cache, device)
+        if (
+            wanted
+            and isinstance(runner, LaneRunner)
+            and (exact.enabled(loaded.model) or not runner.shape.attends)
+        ):
+            self._exactly[model] = loaded.model
+            self._check_exact(model, runner.exact)
+        self._models[model] = RunningModel(way, runner.cache, device)
         return runner
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:

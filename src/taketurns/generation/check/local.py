@@ -265,7 +265,7 @@ def _way(
             config,
             dtype=dtype,
             device=device,
-            running=Running(wanted, engine.max_batch),
+            running=Running(wanted, engine.max_batch, may_batch=engine.deterministic is not True),
             records=ProofRecords(default_folder()),
         )
     except (
