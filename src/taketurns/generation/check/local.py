@@ -55,6 +55,8 @@ from taketurns.types import ModelSpec, Query
 PROMPT_TOKENS = 512  # tokens of the prompt in the estimate of an answer's memory
 TOGETHER = "all devices together"
 REFUSED = "refused"
+# How often an answer's keys and values count: in batches of a model's own cache with padding.
+_COUNTED: dict[str, int] = {Way.KEPT: 1, UNKNOWN_WAY: 1, Way.BATCHED: 2, Way.REENCODED: 2}
 
 
 async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckReport:
@@ -214,7 +216,6 @@ def _inspect(
     way, why, refused = _way(spec, whole, dtype, engine, inexact)
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
-    kept = way in (Way.KEPT, UNKNOWN_WAY)
     sights = _sights(config)
     windows = tuple(sight.size for sight in sights or () if sight is not None)
     layers = config.num_hidden_layers if sights is None else len(windows)
@@ -228,7 +229,7 @@ def _inspect(
             loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        kv_bytes_per_token=kv_numbers(config, layers) * dtype.itemsize if kept else 0,
+        kv_bytes_per_token=kv_numbers(config, layers) * dtype.itemsize * _COUNTED.get(way, 0),
         windows=windows,
         context=context,
         prompt=_prompt(spec, codec),
