@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nemotron": {"head_dim": 128},
     "qwen2": {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 14},
 }
-REASONS = {"recurrent state": "state", "indexed attention": "index"}
+REASONS = {"indexed attention": "index"}
 
 
 @dataclass(frozen=True, slots=True)

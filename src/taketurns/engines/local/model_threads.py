@@ -76,7 +76,7 @@ class ModelThreads:
         def make_ensemble(**callbacks: Any) -> Ensemble:
             for model, thread in zip(models, threads, strict=True):
                 most, parts = thread.most_lanes(model), models.count(model)
-                if not most:
+                if not thread.running(model).keeps_cache:
                     raise EngineError(
                         f"{model} cannot write tokens together with other models, because its "
                         "cache cannot be extended (taketurns check says why): leave it out"

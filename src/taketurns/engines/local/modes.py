@@ -38,7 +38,7 @@ _COSTS = {
     Way.KEPT: "keeps its cache between turns",
     Way.BATCHED: (
         "encodes its prompt again at a turn, unless it can go on from a copy of the last turn's "
-        "cache"
+        "cache, and runs in batches that are not exact"
     ),
     Way.REENCODED: (
         "encodes its prompt again at a turn, unless it can go on from a copy of the last turn's "

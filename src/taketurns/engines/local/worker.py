@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,9 +194,10 @@ class ModelThread:
         return self._models[model]
 
     def most_lanes(self, model: str) -> int:
-        """The most jobs of a loaded model that are under way at a time; 0 if it has no lanes."""
-        runner = self._runners[model]
-        return runner.most_lanes if isinstance(runner, LaneRunner) else 0
+        """The most jobs of a loaded model that are under way at a time; no limit is known for a
+        model without lanes, and once the thread has stopped."""
+        runner = self._runners.get(model)
+        return runner.most_lanes if isinstance(runner, LaneRunner) else sys.maxsize
 
     def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)

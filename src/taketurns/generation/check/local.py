@@ -198,7 +198,6 @@ def _inspect(
     way, why, refused = _way(spec, whole, dtype, engine, inexact)
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
-    kept = way in (Way.KEPT, UNKNOWN_WAY)
     cache = cache_size(
         whole,
         dtype,
@@ -215,7 +214,7 @@ def _inspect(
             loaded_bytes(tensors, spec, dtype.itemsize, stored=stored) if tensors else None
         ),
         shares_weights=shares_weights,
-        cache=cache if kept else memory.CacheSize(),
+        cache=_kept(way, cache),
         context=context,
         prompt=_prompt(spec, codec),
         tokenizer=codec.fingerprint,
@@ -226,6 +225,16 @@ def _inspect(
         way=way,
         why=why,
     )
+
+
+def _kept(way: str, cache: memory.CacheSize) -> memory.CacheSize:
+    """What a model keeps of an answer if it runs in a way: all of its cache, as much again for the
+    padding of a batch, or nothing."""
+    if way in (Way.KEPT, UNKNOWN_WAY):
+        return cache
+    if way in (Way.BATCHED, Way.REENCODED):
+        return memory.CacheSize(((0, 2 * cache.bytes_per_token),), elastic=True)
+    return memory.CacheSize()
 
 
 def _look_through(spec: ModelSpec, *, every: bool, base: bool) -> int:
