@@ -269,11 +269,7 @@ PICTURE = {
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "its context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "tools",
-            "is not supported here",
-        ),
+        ({"tools": [{"type": "function"}]}, "tools.0.function", "is required"),
         ({"stop": 5}, "stop", "should be a valid string or should be a valid list"),
         ({"extra_body": {"taketurns": {"switcher": "best"}}}, "taketurns.switcher", "'random'"),
         ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "is not supported here"),

@@ -22,6 +22,7 @@ from typing import Any
 from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, RenderedPrompt, after
 from taketurns.checkpoints.grammar_vocabulary import GrammarVocabulary, decode_each
 from taketurns.checkpoints.tokenizer_files import load_tokenizer
+from taketurns.checkpoints.tool_calls.templates import TemplateTools, template_tools
 from taketurns.types import ModelSpec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -132,6 +133,12 @@ class TextCodec:
         if alphabet and all(letter in alphabet for letter in text):
             return bytes(alphabet[letter] for letter in text)
         return str(text).encode("utf-8", "ignore")
+
+    @cached_property
+    def template_tools(self) -> TemplateTools:
+        """What the tokenizer's chat template knows of tools."""
+        known = self.tokenizer.chat_template is not None
+        return template_tools(self.tokenizer, self.control_pattern) if known else TemplateTools()
 
     @cached_property
     def grammar_vocabulary(self) -> GrammarVocabulary:

@@ -18,6 +18,7 @@ from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
 from taketurns.server.echo import Echo, EndToken
 from taketurns.server.jobs import AnyRequest, CompletionJob
+from taketurns.server.tool_output import ToolOutput
 from taketurns.types import Delta, Patch, Token, Trace
 
 JsonObject = dict[str, Any]
@@ -141,6 +142,8 @@ class ChoiceBuilder:
 
     def __init__(self, job: CompletionJob, style: ResponseStyle, *, with_ids: bool) -> None:
         self.job = job
+        reader = None if job.tools is None else job.tools.reader()
+        self._tools = None if reader is None else ToolOutput(reader)
         self.first_speaker: int | None = None
         self._style = style
         self._with_ids = with_ids
@@ -160,12 +163,15 @@ class ChoiceBuilder:
         """Take an event in; returns the choice in its chunk."""
         if isinstance(event, Trace):
             self._trace = event
+            self.rest()
             return self._choice(self._style.piece(""), extension=_about(event), trace=event)
         if isinstance(event, Echo | EndToken):
             logprobs = self._unwritten(event)
             self._logprobs += logprobs
             text = event.text if isinstance(event, Echo) else ""
             self._text += text
+            if self._tools is not None:
+                self._tools.put(text)
             return self._choice(self._style.piece(text), logprobs)
         if self.first_speaker is None:
             self.first_speaker = event.speaker
@@ -180,7 +186,7 @@ class ChoiceBuilder:
         self.tokens_so_far += len(delta.tokens)
         name = None if delta.speaker is None else self.job.speakers[delta.speaker]
         extension = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
-        return self._choice(self._style.piece(delta.text), logprobs, ids, extension)
+        return self._choice(self._piece(delta.text), logprobs, ids, extension)
 
     def _add_patch(self, patch: Patch) -> JsonObject:
         forced_ids = list(patch.token_ids) if patch.speaker is None else []
@@ -194,10 +200,22 @@ class ChoiceBuilder:
         self._patches.append(record)
         return self._choice(self._style.piece(""), ids=forced_ids, extension={"patch": record})
 
+    def rest(self) -> JsonObject | None:
+        """The choice of a chunk with what was held back until it was clear that it is no call;
+        None for nothing."""
+        delta = None if self._tools is None else self._tools.close()
+        return self._choice({"delta": delta}) if delta else None
+
+    def _piece(self, text: str) -> JsonObject:
+        """A piece of the answer's text in a chunk."""
+        return {"delta": self._tools.push(text)} if self._tools else self._style.piece(text)
+
     def whole(self) -> JsonObject:
         """The choice of a whole answer, whose trace has been added."""
         extension = self._extension()
         content = self._style.whole(self._text)
+        if self._tools is not None:
+            content = {"message": self._tools.message()}
         return self._choice(content, self._logprobs, self._token_ids, extension, self._trace)
 
     def ending(self) -> JsonObject:
@@ -236,6 +254,8 @@ class ChoiceBuilder:
         wanted = self.job.logprobs is not None
         choice["logprobs"] = self._style.logprobs(logprobs) if wanted and logprobs else None
         finish = None if trace is None else _FINISH_REASONS[trace.finish]
+        if finish == "stop" and self._tools is not None and self._tools.called:
+            finish = "tool_calls"
         choice["finish_reason"] = "length" if finish and not self.job.writes else finish
         if self._with_ids:
             choice["token_ids"] = list(ids)
@@ -300,9 +320,11 @@ class ResponseBuilder:
         return self._choices[index].add(event)
 
     def event(self, index: int, event: AnswerEvent) -> bytes:
-        """Take an event of choice `index` in; returns its chunk."""
+        """Take an event of choice `index` in; returns its chunks."""
         builder = self._choices[index]
         is_first = self._with_ids and builder.first_speaker is None
+        rest = builder.rest() if isinstance(event, Trace) else None
+        before = b"" if rest is None else self._chunk(builder, rest)
         choice = self.add(index, event)
         more: JsonObject = {}
         if is_first and not isinstance(event, Echo | EndToken):
@@ -310,7 +332,7 @@ class ResponseBuilder:
             (choice if self._style.many_prompts else more).update(prompt)
         if isinstance(event, Trace):
             more["taketurns"] = builder.ending()
-        return self._chunk(builder, choice, more)
+        return before + self._chunk(builder, choice, more)
 
     def closing(self) -> bytes:
         """The end of a stream."""
