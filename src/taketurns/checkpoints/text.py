@@ -301,7 +301,12 @@ class StopFilter:
     def __init__(self, stops: Sequence[str], written: str = "") -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = self._possible(written)
-        self.stopped = False
+        self.found: str | None = None  # the stop string that ended the text
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the text has reached a stop string."""
+        return self.found is not None
 
     def push(self, text: str, *, looking: bool = True) -> str:
         """The text that may be shown now; "" after a stop string. A stop string that is complete in
@@ -312,10 +317,10 @@ class StopFilter:
         self._held = ""
         stops = self._stops if looking else ()
         searched = ((stop, max(0, before - len(stop) + 1)) for stop in stops)
-        places = [at for stop, start in searched if (at := text.find(stop, start)) >= 0]
+        places = [(at, stop) for stop, start in searched if (at := text.find(stop, start)) >= 0]
         if places:
-            self.stopped = True
-            return text[: min(places)]
+            at, self.found = min(places)
+            return text[:at]
         self._held = self._possible(text)
         return text[: len(text) - len(self._held)]
 

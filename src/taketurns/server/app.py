@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
+from taketurns.server.anthropic.counting import count_tokens
+from taketurns.server.anthropic.output import MessageBuilder
+from taketurns.server.anthropic.schemas import CountTokensRequest, MessagesRequest
+from taketurns.server.anthropic.translation import anthropic_places, chat_request
 from taketurns.server.body_decoding import BodyDecoding
+from taketurns.server.error_forms import error_body
 from taketurns.server.errors import ApiError, as_api_error, unknown_address
 from taketurns.server.middleware import (
     AccessLog,
@@ -26,7 +32,7 @@ from taketurns.server.middleware import (
     PlainRequests,
     is_loopback,
 )
-from taketurns.server.responses import ChatStyle, TextStyle
+from taketurns.server.responses import ChatStyle, ResponseBuilder, TextStyle
 from taketurns.server.schemas import (
     ChatRequest,
     CompletionRequest,
@@ -77,6 +83,7 @@ def make_app(serving: Serving) -> FastAPI:
         lifespan=lifespan,
     )
     _add_answers(app, serving)
+    _add_messages(app, serving)
     _add_operations(app, serving)
     if serving.config.page:
         _add_page(app)
@@ -89,12 +96,14 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.post("/v1/chat/completions", responses=_ERRORS, response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
-        return await serving.respond(body, request, ChatStyle())
+        builder = partial(ResponseBuilder, request=body, style=ChatStyle())
+        return await serving.respond(body, request, builder)
 
     @app.post("/v1/completions", responses=_ERRORS, response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Continue a text."""
-        return await serving.respond(body, request, TextStyle())
+        builder = partial(ResponseBuilder, request=body, style=TextStyle())
+        return await serving.respond(body, request, builder)
 
     @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models")
@@ -117,6 +126,19 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     async def to_text(body: DetokenizeRequest) -> dict[str, Any]:
         """The text of token ids."""
         return await detokenize(body, serving.registry)
+
+
+def _add_messages(app: FastAPI, serving: Serving) -> None:
+    @app.post("/v1/messages", responses=_ERRORS, response_model=None)
+    async def messages(body: MessagesRequest, request: Request) -> Response:
+        """Answer a conversation, by Anthropic's API."""
+        with anthropic_places():
+            return await serving.respond(chat_request(body), request, MessageBuilder)
+
+    @app.post("/v1/messages/count_tokens", responses=_ERRORS)
+    async def count(body: CountTokensRequest) -> dict[str, int]:
+        """The number of tokens of a conversation, by Anthropic's API."""
+        return {"input_tokens": await count_tokens(body, serving.registry)}
 
 
 def _add_operations(app: FastAPI, serving: Serving) -> None:
@@ -165,7 +187,8 @@ def _add_errors(app: FastAPI) -> None:
     async def respond(request: Request, error: Exception) -> Response:
         api_error = _api_error(error, request.scope["path"])
         request.scope["taketurns"] |= api_error.fields()
-        return JSONResponse(api_error.body(), api_error.status_code, api_error.headers)
+        body = error_body(api_error, request.scope["path"])
+        return JSONResponse(body, api_error.status_code, api_error.headers)
 
     for kind in (TakeTurnsError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond)

@@ -80,8 +80,8 @@ def unknown_address(path: str) -> ApiError:
     """Nothing is served at `path`: 404. Most often a client's base URL lacks /v1, or the client
     asks by OpenAI's Responses API."""
     message = (
-        f"there is no {path[:64]!r} here: answers are at /v1/chat/completions and /v1/completions, "
-        "and the base URL of a client ends with /v1"
+        f"there is no {path[:64]!r} here: answers are at /v1/chat/completions, /v1/completions and "
+        "/v1/messages; the base URL of OpenAI's clients ends with /v1, of Anthropic's without"
     )
     return ApiError(404, message)
 

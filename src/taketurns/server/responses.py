@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import time
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
 from taketurns.server.echo import Echo, EndToken
+from taketurns.server.errors import ApiError
 from taketurns.server.jobs import AnyRequest, CompletionJob
 from taketurns.server.tool_output import ToolOutput
 from taketurns.types import Delta, Patch, Token, Trace
@@ -293,8 +294,45 @@ class ChoiceBuilder:
         return _token_text(self.job.codecs[speaker], token)
 
 
-class ResponseBuilder:
-    """Renders a request's response, as a JSON object or in chunks."""
+class AnswerBuilder(ABC):
+    """Renders a request's response in the form of an API, as a JSON object or in a stream."""
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """The beginning of a stream."""
+
+    @abstractmethod
+    def add(self, index: int, event: AnswerEvent) -> JsonObject:
+        """Take an event of choice `index` in; returns the choice in its chunk."""
+
+    @abstractmethod
+    def event(self, index: int, event: AnswerEvent) -> bytes:
+        """Take an event of choice `index` in; returns what a stream says of it."""
+
+    @abstractmethod
+    def closing(self) -> bytes:
+        """The end of a stream."""
+
+    @abstractmethod
+    def encoded(self) -> bytes:
+        """The response in one piece, once every choice has ended, as JSON. It may take seconds, so
+        it belongs in a thread. Raises ValueError for NaN and infinity."""
+
+    @abstractmethod
+    def partial(self) -> JsonObject:
+        """What was written of a response that failed."""
+
+    @abstractmethod
+    def error_event(self, error: ApiError) -> bytes:
+        """The end of a stream that failed."""
+
+
+MakeBuilder = Callable[[str, str, Sequence[CompletionJob]], AnswerBuilder]
+"""Makes the builder of a response with this id, of this model, for these jobs."""
+
+
+class ResponseBuilder(AnswerBuilder):
+    """Renders a response as OpenAI's completions."""
 
     def __init__(
         self,
@@ -312,15 +350,12 @@ class ResponseBuilder:
         self._choices = [ChoiceBuilder(job, style, with_ids=self._with_ids) for job in jobs]
 
     def opening(self) -> bytes:
-        """The first chunks of a stream, one a choice."""
         return b"".join(self._chunk(choice, choice.opening()) for choice in self._choices)
 
     def add(self, index: int, event: AnswerEvent) -> JsonObject:
-        """Take an event of choice `index` in; returns the choice in its chunk."""
         return self._choices[index].add(event)
 
     def event(self, index: int, event: AnswerEvent) -> bytes:
-        """Take an event of choice `index` in; returns its chunks."""
         builder = self._choices[index]
         is_first = self._with_ids and builder.first_speaker is None
         rest = builder.rest() if isinstance(event, Trace) else None
@@ -335,7 +370,6 @@ class ResponseBuilder:
         return before + self._chunk(builder, choice, more)
 
     def closing(self) -> bytes:
-        """The end of a stream."""
         done = b"data: [DONE]\n\n"
         if not self._with_usage:
             return done
@@ -359,12 +393,12 @@ class ResponseBuilder:
         return response
 
     def encoded(self) -> bytes:
-        """`whole` as JSON. It may take seconds, so it belongs in a thread. Raises ValueError for
-        NaN and infinity."""
-        return _encode(self.whole(), _PART_DEPTH).encode()
+        return encode_json(self.whole(), _PART_DEPTH)
+
+    def error_event(self, error: ApiError) -> bytes:
+        return server_sent_event(error.body())
 
     def partial(self) -> JsonObject:
-        """What was written of a response that failed."""
         return {"taketurns": {"choices": [choice.partial() for choice in self._choices]}}
 
     def _usage(self) -> JsonObject:
@@ -385,9 +419,12 @@ class ResponseBuilder:
         return server_sent_event(chunk)
 
 
-def server_sent_event(data: JsonObject) -> bytes:
+def server_sent_event(data: JsonObject, name: str | None = None) -> bytes:
     """A server-sent event. Raises ValueError for NaN and infinity."""
-    return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    named = b"" if name is None else f"event: {name}\n".encode()
+    return (
+        named + b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    )
 
 
 def _usage(read: int, written: int) -> JsonObject:
@@ -400,6 +437,11 @@ def _usage(read: int, written: int) -> JsonObject:
 
 def _about(trace: Trace) -> JsonObject:
     return {"seed": trace.seed, "exact": trace.exact}
+
+
+def encode_json(value: Any, depth: int) -> bytes:
+    """A value as JSON, encoded in parts down to `depth`. Raises ValueError for NaN and infinity."""
+    return _encode(value, depth).encode()
 
 
 def _encode(value: Any, depth: int) -> str:

@@ -68,8 +68,9 @@ class Strict(BaseModel):
         if not isinstance(data, dict):
             return data
         unset = []
+        known = {field.alias or name for name, field in cls.model_fields.items()}
         for key in data:
-            if key in cls.model_fields:
+            if key in known:
                 continue
             if key in cls.unsupported or (key in _elsewhere() and issubclass(cls, Request)):
                 if data[key] is None:
@@ -78,7 +79,7 @@ class Strict(BaseModel):
                 raise PydanticCustomError("elsewhere", "not supported", {"name": str(key)})
             start = str(key)[:MAX_NAME]
             name = start.encode(errors="backslashreplace").decode()  # as in Text
-            near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
+            near = get_close_matches(name, known, n=1, cutoff=0.7)
             cure = f"; did you mean {near[0]!r}?" if near else ""
             raise PydanticCustomError(
                 "unknown_field",

@@ -8,11 +8,12 @@ from pydantic import AfterValidator, Field
 
 from taketurns.server.schema_base import MAX_LIST, Strict, Text, check_values
 
-_MAX_TOOLS = 128
+MAX_TOOLS = 128
 _MAX_DEPTH = 64  # of lists and objects in a schema
 
 
-def _readable(schema: dict[str, Any]) -> dict[str, Any]:
+def readable(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object of bounded size, as pydantic's validators give it back."""
     check_values(schema, MAX_LIST, _MAX_DEPTH)
     return schema
 
@@ -26,7 +27,7 @@ class FunctionDefinition(Strict):
 
     name: FunctionName
     description: Text | None = None
-    parameters: Annotated[dict[str, Any], AfterValidator(_readable)] | None = None
+    parameters: Annotated[dict[str, Any], AfterValidator(readable)] | None = None
     strict: bool | None = None
 
 
@@ -69,5 +70,5 @@ class CallEntry(Strict):
     index: int | None = None
 
 
-Tools = Annotated[list[ToolDefinition], Field(max_length=_MAX_TOOLS, fail_fast=True)]
+Tools = Annotated[list[ToolDefinition], Field(max_length=MAX_TOOLS, fail_fast=True)]
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
