@@ -46,3 +46,40 @@ def test_what_else_anthropic_s_client_asks(clients: Environments) -> None:
     error = told(clients, ANTHROPIC, "refused")
     assert error["type"] == "invalid_request_error"
     assert error["message"].startswith("tool_choice.name is 'x'")
+
+
+RESPONSES = ("openai", "with_openai_responses.py")
+AGENTS = ("openai-agents", "with_openai_agents.py")
+LANGCHAIN = ("langchain", "with_tools.py")
+PYDANTIC_AI = ("pydantic-ai", "with_tools.py")
+
+
+@pytest.mark.parametrize("mode", ["text", "conversation"])
+def test_openai_s_responses(clients: Environments, mode: str) -> None:
+    assert told(clients, RESPONSES, mode)
+
+
+def test_a_stream_of_openai_s_responses(clients: Environments) -> None:
+    assert len(told(clients, RESPONSES, "stream")) > 5
+
+
+@pytest.mark.parametrize(
+    ("client", "mode"),
+    [
+        *((RESPONSES, mode) for mode in ("parse", "tool", "tool_stream")),
+        *((RESPONSES, mode) for mode in ("chat_tool", "chat_tool_stream")),
+        *((AGENTS, mode) for mode in ("chat_output", "responses_output")),
+        *((LANGCHAIN, mode) for mode in ("bound", "bound_stream", "function_calling")),
+        *((PYDANTIC_AI, mode) for mode in ("tool_output", "tool_output_responses")),
+    ],
+)
+def test_objects_by_tools_and_formats(
+    clients: Environments, client: tuple[str, str], mode: str
+) -> None:
+    assert is_city(told(clients, client, mode))
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses"])
+@pytest.mark.parametrize("mode", ["tool", "tool_stream"])
+def test_agents_call_what_they_are_given(clients: Environments, kind: str, mode: str) -> None:
+    assert told(clients, AGENTS, f"{kind}_{mode}") in ("kept: True", "kept: False")

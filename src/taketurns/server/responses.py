@@ -207,6 +207,10 @@ class ChoiceBuilder:
         delta = None if self._tools is None else self._tools.close()
         return self._choice({"delta": delta}) if delta else None
 
+    def is_complete(self, identifier: str) -> bool:
+        """Whether the call with this id is complete."""
+        return self._tools is not None and self._tools.is_complete(identifier)
+
     def _piece(self, text: str) -> JsonObject:
         """A piece of the answer's text in a chunk."""
         return {"delta": self._tools.push(text)} if self._tools else self._style.piece(text)

@@ -28,6 +28,7 @@ from taketurns.server.metrics import Metrics
 from taketurns.server.middleware import client_request_id
 from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.monitor import RequestMonitor
+from taketurns.server.openai_responses.store import ResponseStore
 from taketurns.server.responses import AnswerBuilder, MakeBuilder
 from taketurns.server.streaming import ClientDisconnected, EventStream, cancel_on_disconnect
 from taketurns.server.tracing import Tracer
@@ -52,6 +53,7 @@ class Serving:
         self.registry = registry
         self.config = config
         self.metrics = Metrics()
+        self.responses = ResponseStore(config.stored_responses, config.stored_bytes)
         engine = registry.team.engine
         fits = engine.fits if isinstance(engine, BoundedEngine) else None
         self.gate = AdmissionGate(config.max_running, config.max_waiting, fits=fits)

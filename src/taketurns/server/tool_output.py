@@ -9,6 +9,7 @@ from typing import Any
 
 from taketurns.checkpoints.tool_calls.reading import (
     ArgumentsPiece,
+    CallEnded,
     CallFailed,
     CallStarted,
     Piece,
@@ -24,6 +25,7 @@ class _Call:
     id: str
     name: str
     arguments: str = ""
+    complete: bool = False
 
     def entry(self) -> JsonObject:
         function = {"name": self.name, "arguments": self.arguments}
@@ -56,6 +58,10 @@ class ToolOutput:
         """Whether the answer calls, and every call is complete."""
         return self._reader.complete > 0 and not self._reader.failed
 
+    def is_complete(self, identifier: str) -> bool:
+        """Whether the call with this id is complete."""
+        return any(call.complete for call in self._calls.values() if call.id == identifier)
+
     def message(self) -> JsonObject:
         """The message of the whole answer."""
         text = "".join(part for part in self._parts if isinstance(part, str))
@@ -83,6 +89,8 @@ class ToolOutput:
                     piece.index, {"index": piece.index, "function": {"arguments": ""}}
                 )
                 entry["function"]["arguments"] += piece.text
+            elif isinstance(piece, CallEnded):
+                self._calls[piece.index].complete = True
             elif isinstance(piece, CallFailed):
                 place = self._parts.index(self._calls[piece.index])
                 self._parts[place] = piece.source

@@ -18,6 +18,7 @@ def readable(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+JsonObject = Annotated[dict[str, Any], AfterValidator(readable)]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 
 
@@ -27,7 +28,7 @@ class FunctionDefinition(Strict):
 
     name: FunctionName
     description: Text | None = None
-    parameters: Annotated[dict[str, Any], AfterValidator(readable)] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from taketurns.checkpoints.prompts import speaker_ids
 from taketurns.engines.base import ModelInfo
 from taketurns.server.anthropic.schemas import CountTokensRequest
-from taketurns.server.anthropic.translation import anthropic_places, chat_request
+from taketurns.server.anthropic.translation import PLACES, chat_request
+from taketurns.server.field_places import named_as
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
 from taketurns.server.sampling import rendering
 from taketurns.server.schemas import ChatRequest
@@ -18,7 +19,7 @@ from taketurns.server.tool_plan import plan_tools
 async def count_tokens(body: CountTokensRequest, registry: ModelRegistry) -> int:
     """How many tokens the prompt has, for a team as that of its candidates reads it to whom it is
     longest. Raises ApiError."""
-    with anthropic_places():
+    with named_as(PLACES):
         served = registry.find(body.model)
         infos = await registry.infos(served)
         # In a thread, because a long prompt would delay all streams.

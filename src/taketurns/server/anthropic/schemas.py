@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from taketurns.server.compatibility import NOT_SUPPORTED, Absent, Name, NoList
 from taketurns.server.schema_base import MAX_LIST, Request, Strict, Text
 from taketurns.server.schemas import Seed, Stop, TokenId, TurnOptions
-from taketurns.server.tool_schemas import MAX_TOOLS, FunctionName, readable
+from taketurns.server.tool_schemas import MAX_TOOLS, FunctionName, JsonObject
 
 CallId = Annotated[Text, Field(min_length=1, max_length=256)]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
-JsonSchema = Annotated[dict[str, Any], AfterValidator(readable)]
 
 
 class _Cached(Strict):
@@ -42,7 +41,7 @@ class ToolUseBlock(_Cached):
     type: Literal["tool_use"]
     id: CallId
     name: FunctionName
-    input: JsonSchema
+    input: JsonObject
     caller: dict[str, Any] | None = None
 
 
@@ -100,18 +99,35 @@ class InputMessage(Strict):
         return list(self.content)
 
 
+class OtherTool(BaseModel):
+    """A tool that Anthropic's own servers run, or that their models were taught."""
+
+    type: Annotated[Literal["custom"], NOT_SUPPORTED]
+
+
 class InputTool(_Cached):
     """A function; the fields after `strict` concern how others' servers find and call it."""
 
     name: FunctionName
-    input_schema: JsonSchema
+    input_schema: JsonObject
     description: Text | None = None
-    type: Annotated[Literal["custom"] | None, NOT_SUPPORTED] = None
+    type: Literal["custom"] | None = None
     strict: bool | None = None
     allowed_callers: list[Name] | None = None
     defer_loading: Annotated[Literal[False] | None, NOT_SUPPORTED] = None
     eager_input_streaming: bool | None = None
     input_examples: NoList = None
+
+
+def _tool_kind(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    return "function" if kind in (None, "custom") else "other"
+
+
+Tool = Annotated[
+    Annotated[InputTool, Tag("function")] | Annotated[OtherTool, Tag("other")],
+    Discriminator(_tool_kind),
+]
 
 
 class ToolChoice(Strict):
@@ -132,7 +148,7 @@ class OutputFormat(Strict):
     """A JSON schema that the text of the answer keeps to."""
 
     type: Literal["json_schema"]
-    schema_: JsonSchema = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
 
 
 class OutputConfig(Strict):
@@ -150,7 +166,7 @@ class PromptFields(Request):
         list[InputMessage], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)
     ]
     system: Text | Annotated[list[TextBlock], Field(max_length=MAX_LIST, fail_fast=True)] = ""
-    tools: Annotated[list[InputTool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: NoThinking | None = None
     output_config: OutputConfig | None = None

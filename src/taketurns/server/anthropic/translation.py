@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from taketurns.server.anthropic.schemas import (
@@ -18,9 +17,10 @@ from taketurns.server.anthropic.schemas import (
     joined,
 )
 from taketurns.server.errors import ApiError, bad_request
+from taketurns.server.field_places import Places
 from taketurns.server.schemas import ChatRequest
 
-_PLACES = (  # where Anthropic's requests have what OpenAI's have elsewhere
+PLACES: Places = (  # where Anthropic's requests have what OpenAI's have elsewhere
     (re.compile(r"\btools\.(\d+)\.function\.parameters"), r"tools.\1.input_schema"),
     (re.compile(r"\btools\.(\d+)\.function\."), r"tools.\1."),
     (re.compile(r"\btool_choice\.function\."), "tool_choice."),
@@ -70,18 +70,6 @@ def chat_request(body: PromptFields) -> ChatRequest:
             "taketurns": body.taketurns,
         }
     return ChatRequest.model_validate(fields)
-
-
-@contextmanager
-def anthropic_places() -> Iterator[None]:
-    """Errors raised inside name the fields of Anthropic's requests."""
-    try:
-        yield
-    except ApiError as error:
-        for place, here in _PLACES:
-            error.message = place.sub(here, error.message)
-            error.param = None if error.param is None else place.sub(here, error.param)
-        raise
 
 
 def _choice(body: PromptFields) -> dict[str, Any]:
