@@ -312,7 +312,7 @@ def test_what_is_no_request_is_refused(pocket: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/responses", "/chat/completions", "/v1/v1/completions", "/nowhere", "/%ff" * 99]
+    "path", ["/v1/embeddings", "/chat/completions", "/v1/v1/completions", "/nowhere", "/%ff" * 99]
 )
 def test_an_unknown_address_is_told_the_known_ones(pocket: Running, path: str) -> None:
     with pocket.http() as http:

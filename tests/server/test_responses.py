@@ -45,7 +45,7 @@ def alike(response: Any) -> dict[str, Any]:
     own = ("id", "created_at", "taketurns")
     for item in told["output"]:
         for part in (item, *item.get("content", ())):
-            for key in ("id", "call_id", "parsed", "parsed_arguments"):
+            for key in ("id", "call_id"):
                 part.pop(key, None)
     return {key: value for key, value in told.items() if key not in own}
 
@@ -80,22 +80,14 @@ def test_an_answer_is_a_response_whole_and_in_events(
     if status == "incomplete":
         assert response.incomplete_details.reason == "max_output_tokens"
     assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
-    assert (
-        response.model_extra["taketurns"]["patches"][0]["text"] == text[: len(text)][:100] or text
-    )
+    written = response.model_extra["taketurns"]["patches"][0]["text"]
+    assert written == (text if status == "completed" else "abc")
     events = list(ask(server, stream=True, **fields))
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
     assert events[-1].type == f"response.{status}"
     if text:
         assert alike(events[-1].response) == alike(response)
-    with server.client().responses.stream(model="team", input=ASK, **fields) as stream:
-        told = [event.type for event in stream]
-        final = stream.get_final_response()
-    if text:
-        assert alike(final) == alike(response)
-    for item in final.output:
-        assert item.type == "message" or "response.function_call_arguments.done" in told
 
 
 def test_every_piece_has_its_speaker(start: Start) -> None:
