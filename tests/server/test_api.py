@@ -269,11 +269,7 @@ PICTURE = {
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "user", "content": "x " * 3000}]}, None, "its context has 2048"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f"}}]},
-            "tools",
-            "is not supported here",
-        ),
+        ({"tools": [{"type": "function"}]}, "tools.0.function", "is required"),
         ({"stop": 5}, "stop", "should be a valid string or should be a valid list"),
         ({"extra_body": {"taketurns": {"switcher": "best"}}}, "taketurns.switcher", "'random'"),
         ({"messages": [PICTURE]}, "messages.0.content.0.image_url", "is not supported here"),
@@ -316,7 +312,7 @@ def test_what_is_no_request_is_refused(pocket: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/responses", "/chat/completions", "/v1/v1/completions", "/nowhere", "/%ff" * 99]
+    "path", ["/v1/embeddings", "/chat/completions", "/v1/v1/completions", "/nowhere", "/%ff" * 99]
 )
 def test_an_unknown_address_is_told_the_known_ones(pocket: Running, path: str) -> None:
     with pocket.http() as http:

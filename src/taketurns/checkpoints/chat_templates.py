@@ -23,9 +23,14 @@ class TemplateRefusal(ValueError):
     chat template"."""
 
 
+def template_messages(turns: Sequence[Message]) -> list[dict[str, Any]]:
+    """Turns as chat templates take them."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
 def render_template(
     tokenizer: Any,
-    turns: Sequence[Message],
+    messages: Sequence[Mapping[str, Any]],
     *,
     begin: bool,
     variables: Mapping[str, Any] | None = None,
@@ -35,12 +40,11 @@ def render_template(
     anything that the template raises."""
     from jinja2.exceptions import TemplateError
 
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         with _limited(SECONDS):
             return str(
                 tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=begin, **(variables or {})
+                    list(messages), tokenize=False, add_generation_prompt=begin, **(variables or {})
                 )
             )
     except TimeoutError as error:

@@ -206,16 +206,22 @@ class Marks:
         return RenderedPrompt("".join(kept), tuple(quoted))
 
 
+def marks_for(texts: Sequence[str], pattern: re.Pattern[str]) -> Marks | None:
+    """Marks that none of the texts has; None where none of them spells a control token."""
+    if not any(map(pattern.search, texts)):
+        return None
+    begin, end = [mark for mark in _MARKS if not any(mark in text for text in texts)][:2]
+    return Marks(begin, end)
+
+
 def marked(
     query: Query, pattern: re.Pattern[str], more: Sequence[str] = ()
 ) -> tuple[Query, Marks | None]:
     """The query with marks around each control token's text; the marks are None if there is
     none, in `more` texts of the same prompt neither."""
-    texts = [*(turn.content for turn in query.conversation), *more]
-    if not any(map(pattern.search, texts)):
+    marks = marks_for([*(turn.content for turn in query.conversation), *more], pattern)
+    if marks is None:
         return query, None
-    begin, end = [mark for mark in _MARKS if not any(mark in text for text in texts)][:2]
-    marks = Marks(begin, end)
     mark = partial(marks.around, pattern)
     if query.messages is None:
         return replace(query, text=mark(query.text or "")), marks

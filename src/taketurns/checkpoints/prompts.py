@@ -8,14 +8,19 @@ every patch between tags with its speaker's number, and a question whose answer 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
-from taketurns.checkpoints.control_tokens import RenderedPrompt, marked
+from taketurns.checkpoints.chat_templates import (
+    TemplateRefusal,
+    render_template,
+    template_messages,
+)
+from taketurns.checkpoints.control_tokens import RenderedPrompt, marked, marks_for
 from taketurns.checkpoints.text import SharedVocabulary, TextCodec
+from taketurns.checkpoints.tool_calls.records import ToolConversation
 from taketurns.errors import ConfigError, PromptError
 from taketurns.types import Message, ModelSpec, Patch, Query
 
@@ -33,11 +38,14 @@ class Rendering:
     """How chat templates render a conversation, by the names that transformers and vLLM have for
     it. `continue_final_message` None: an assistant's last message is continued; False: the template
     closes it. `variables` (vLLM's `chat_template_kwargs`) are more names that a template can use.
+    `tools` is the conversation for templates that know tools; the query has it as plain text, for
+    all others.
     """
 
     add_generation_prompt: bool = True
     continue_final_message: bool | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    tools: ToolConversation | None = None
 
     def continues(self, query: Query) -> bool:
         """Is the conversation's last message the beginning of the answer?"""
@@ -57,15 +65,11 @@ def render_speaker(
     Raises PromptError if the template refuses the conversation, or there is none and `rendering`
     asks for what only a template can do.
     """
-    more = list(_texts(rendering.variables))
-    query, marks = marked(query, codec.control_pattern, more)
     if spec.prompt is None and codec.tokenizer.chat_template is not None:
-        mark = str if marks is None else partial(marks.around, codec.control_pattern)
-        variables = {name: _mapped(value, mark) for name, value in rendering.variables.items()}
-        text = _apply_template(codec, query, replace(rendering, variables=variables))
-    else:
-        _check_plain(query, rendering)
-        text = plain_text(query) if spec.prompt is None else _fill(spec.prompt, query)
+        return _templated(codec, query, rendering)
+    query, marks = marked(query, codec.control_pattern)
+    _check_plain(query, rendering)
+    text = plain_text(query) if spec.prompt is None else _fill(spec.prompt, query)
     return RenderedPrompt(text) if marks is None else marks.read(text)
 
 
@@ -137,17 +141,31 @@ def _fill(prompt: str, query: Query) -> str:
     return "\n\n".join([*(text.rstrip() for text in shown[:-1]), shown[-1]])
 
 
-def _apply_template(codec: TextCodec, query: Query, rendering: Rendering) -> str:
-    def render(turns: Sequence[Message], begin: bool) -> str:
-        return render_template(codec.tokenizer, turns, begin=begin, variables=rendering.variables)
+def _templated(codec: TextCodec, query: Query, rendering: Rendering) -> RenderedPrompt:
+    """A conversation in the tokenizer's chat template, with its tools where the template has a
+    place for them."""
+    messages, variables = template_messages(query.conversation), dict(rendering.variables)
+    if rendering.tools is not None and codec.template_tools.knows:
+        messages = codec.template_tools.messages(rendering.tools.turns)
+        if rendering.tools.tools:
+            variables["tools"] = [dict(tool.entry) for tool in rendering.tools.tools]
+    marks = marks_for(list(_texts([messages, variables])), codec.control_pattern)
+    if marks is not None:
+        mark = partial(marks.around, codec.control_pattern)
+        messages = [{**_mapped(turn, mark), "role": turn["role"]} for turn in messages]
+        variables = {name: _mapped(value, mark) for name, value in variables.items()}
 
-    turns = query.conversation
+    def render(turns: Sequence[Mapping[str, Any]], begin: bool) -> str:
+        return render_template(codec.tokenizer, turns, begin=begin, variables=variables)
+
     try:
-        if not rendering.continues(query):
-            return render(turns, begin=rendering.add_generation_prompt)
-        return _before_answer(turns, render) + turns[-1].content
+        if rendering.continues(query):
+            text = _before_answer(messages, render) + messages[-1]["content"]
+        else:
+            text = render(messages, rendering.add_generation_prompt)
     except TemplateRefusal as error:
         raise PromptError(f"the chat template {error}", query.id) from error
+    return RenderedPrompt(text) if marks is None else marks.read(text)
 
 
 def _check_plain(query: Query, rendering: Rendering) -> None:
@@ -195,7 +213,8 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _before_answer(
-    turns: Sequence[Message], render: Callable[[Sequence[Message], bool], str]
+    turns: Sequence[Mapping[str, Any]],
+    render: Callable[[Sequence[Mapping[str, Any]], bool], str],
 ) -> str:
     """The rendered text before the answer that the last turn begins. The answer itself is appended
     unchanged, as patches are, and not rendered by the template, which may trim it."""
@@ -206,7 +225,7 @@ def _before_answer(
     except TemplateRefusal:
         pass  # the template refuses the conversation without its last turn
     # The template has no generation prompt, but writes text before an answer.
-    text = render([*turns[:-1], replace(turns[-1], content=_SENTINEL)], False)
+    text = render([*turns[:-1], {**turns[-1], "content": _SENTINEL}], False)
     before, begun_text, _ = text.rpartition(_SENTINEL)
     if not begun_text:
         raise TemplateRefusal(
@@ -298,7 +317,7 @@ def _around_user_turn(codec: TextCodec) -> tuple[str, str]:
         )
     try:
         asked = [Message("user", _SENTINEL + " ")]
-        text = render_template(codec.tokenizer, asked, begin=True)
+        text = render_template(codec.tokenizer, template_messages(asked), begin=True)
     except TemplateRefusal as error:
         raise ConfigError(f"the switcher's chat template {error}") from error
     before, _, after = text.partition(_SENTINEL)

@@ -22,6 +22,7 @@ from typing import Any
 from taketurns.checkpoints.control_tokens import START, OrdinaryEncoder, RenderedPrompt, after
 from taketurns.checkpoints.grammar_vocabulary import GrammarVocabulary, decode_each
 from taketurns.checkpoints.tokenizer_files import load_tokenizer
+from taketurns.checkpoints.tool_calls.templates import TemplateTools, template_tools
 from taketurns.types import ModelSpec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -132,6 +133,12 @@ class TextCodec:
         if alphabet and all(letter in alphabet for letter in text):
             return bytes(alphabet[letter] for letter in text)
         return str(text).encode("utf-8", "ignore")
+
+    @cached_property
+    def template_tools(self) -> TemplateTools:
+        """What the tokenizer's chat template knows of tools."""
+        known = self.tokenizer.chat_template is not None
+        return template_tools(self.tokenizer, self.control_pattern) if known else TemplateTools()
 
     @cached_property
     def grammar_vocabulary(self) -> GrammarVocabulary:
@@ -294,7 +301,12 @@ class StopFilter:
     def __init__(self, stops: Sequence[str], written: str = "") -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = self._possible(written)
-        self.stopped = False
+        self.found: str | None = None  # the stop string that ended the text
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the text has reached a stop string."""
+        return self.found is not None
 
     def push(self, text: str, *, looking: bool = True) -> str:
         """The text that may be shown now; "" after a stop string. A stop string that is complete in
@@ -305,10 +317,10 @@ class StopFilter:
         self._held = ""
         stops = self._stops if looking else ()
         searched = ((stop, max(0, before - len(stop) + 1)) for stop in stops)
-        places = [at for stop, start in searched if (at := text.find(stop, start)) >= 0]
+        places = [(at, stop) for stop, start in searched if (at := text.find(stop, start)) >= 0]
         if places:
-            self.stopped = True
-            return text[: min(places)]
+            at, self.found = min(places)
+            return text[:at]
         self._held = self._possible(text)
         return text[: len(text) - len(self._held)]
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from taketurns.checkpoints.tool_calls.formats import FORMATS
 from taketurns.config.sampling import canonical, check_sampling
 from taketurns.errors import ConfigError
 from taketurns.types import AnswerFormat, SamplingOptions
@@ -127,8 +128,9 @@ class Policy:
     it may write: the candidate is not drawn if its longest possible patch would exceed that share.
     `guard` checks each patch before it is given out. `patch` ends patches by a rule instead of at
     `patch_size` tokens; no rule ends a closing patch. `format` is what the whole answer must be;
-    it constrains each speaker in its own tokens. `sampling` is what else shapes the
-    speakers' distributions, None where nothing does.
+    it constrains each speaker in its own tokens. `tool_call_parser` is the format in which an
+    answer calls tools, None for that of the candidates' chat templates. `sampling` is what else
+    shapes the speakers' distributions, None where nothing does.
     """
 
     patch_size: int = 50
@@ -148,6 +150,7 @@ class Policy:
     patch: PatchRule | None = None
     format: AnswerFormat | None = None
     sampling: SamplingOptions | None = None
+    tool_call_parser: str | None = None
 
     def __post_init__(self) -> None:
         if self.sampling is not None:
@@ -177,6 +180,10 @@ class Policy:
                 not getattr(self, name) or self.closing is not None,
                 f"{name} needs a closing speaker: set closing, or remove {name}",
             )
+        _require(
+            self.tool_call_parser is None or self.tool_call_parser in FORMATS,
+            f"tool_call_parser must be one of {', '.join(FORMATS)}, not {self.tool_call_parser!r}",
+        )
         _require(self.closing_cue != "", "closing_cue must not be empty: write a text, or null")
         named = {"opening": self.opening, "closing": self.closing}
         named["guard.to"] = None if self.guard is None else self.guard.to

@@ -85,6 +85,11 @@ class GenerationState:
         return self._stops.stopped
 
     @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the text."""
+        return self._stops.found
+
+    @property
     def mid_character(self) -> bool:
         """Whether the tokens so far end inside a character."""
         return self._written.pending

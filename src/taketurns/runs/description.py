@@ -130,7 +130,7 @@ def _policy(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, Any
     of versions without these rules can be continued."""
     policy = _plain(asdict(team.policy))
     policy["sampling"] = _plain(sampling_entry(team.policy.sampling))
-    newer = ("guard", "max_share", "patch", "format", "sampling")
+    newer = ("guard", "max_share", "patch", "format", "sampling", "tool_call_parser")
     record = {k: v for k, v in policy.items() if v or k not in newer}
     if team.judge is not None:
         record["judge"] = _content(team.judge.spec, prints[team.judge.name])

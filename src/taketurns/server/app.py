@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,8 +16,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from taketurns import __version__
 from taketurns.errors import TakeTurnsError
+from taketurns.server.anthropic.counting import count_tokens
+from taketurns.server.anthropic.output import MessageBuilder
+from taketurns.server.anthropic.schemas import CountTokensRequest, MessagesRequest
+from taketurns.server.anthropic.translation import PLACES as MESSAGE_PLACES
+from taketurns.server.anthropic.translation import chat_request as message_as_chat
 from taketurns.server.body_decoding import BodyDecoding
+from taketurns.server.error_forms import error_body
 from taketurns.server.errors import ApiError, as_api_error, unknown_address
+from taketurns.server.field_places import named_as
 from taketurns.server.middleware import (
     AccessLog,
     ApiKeyCheck,
@@ -26,7 +34,12 @@ from taketurns.server.middleware import (
     PlainRequests,
     is_loopback,
 )
-from taketurns.server.responses import ChatStyle, TextStyle
+from taketurns.server.openai_responses.output import OpenAIResponseBuilder
+from taketurns.server.openai_responses.schemas import ResponsesRequest
+from taketurns.server.openai_responses.translation import PLACES as RESPONSE_PLACES
+from taketurns.server.openai_responses.translation import chat_request as response_as_chat
+from taketurns.server.openai_responses.translation import conversation
+from taketurns.server.responses import ChatStyle, ResponseBuilder, TextStyle
 from taketurns.server.schemas import (
     ChatRequest,
     CompletionRequest,
@@ -77,6 +90,8 @@ def make_app(serving: Serving) -> FastAPI:
         lifespan=lifespan,
     )
     _add_answers(app, serving)
+    _add_messages(app, serving)
+    _add_responses(app, serving)
     _add_operations(app, serving)
     if serving.config.page:
         _add_page(app)
@@ -89,12 +104,14 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     @app.post("/v1/chat/completions", responses=_ERRORS, response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation."""
-        return await serving.respond(body, request, ChatStyle())
+        builder = partial(ResponseBuilder, request=body, style=ChatStyle())
+        return await serving.respond(body, request, builder)
 
     @app.post("/v1/completions", responses=_ERRORS, response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Continue a text."""
-        return await serving.respond(body, request, TextStyle())
+        builder = partial(ResponseBuilder, request=body, style=TextStyle())
+        return await serving.respond(body, request, builder)
 
     @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models")
@@ -117,6 +134,42 @@ def _add_answers(app: FastAPI, serving: Serving) -> None:
     async def to_text(body: DetokenizeRequest) -> dict[str, Any]:
         """The text of token ids."""
         return await detokenize(body, serving.registry)
+
+
+def _add_messages(app: FastAPI, serving: Serving) -> None:
+    @app.post("/v1/messages", responses=_ERRORS, response_model=None)
+    async def messages(body: MessagesRequest, request: Request) -> Response:
+        """Answer a conversation, by Anthropic's API."""
+        with named_as(MESSAGE_PLACES):
+            return await serving.respond(message_as_chat(body), request, MessageBuilder)
+
+    @app.post("/v1/messages/count_tokens", responses=_ERRORS)
+    async def count(body: CountTokensRequest) -> dict[str, int]:
+        """The number of tokens of a conversation, by Anthropic's API."""
+        return {"input_tokens": await count_tokens(body, serving.registry)}
+
+
+def _add_responses(app: FastAPI, serving: Serving) -> None:
+    store = serving.responses
+
+    @app.post("/v1/responses", responses=_ERRORS, response_model=None)
+    async def respond(body: ResponsesRequest, request: Request) -> Response:
+        """Answer a conversation, by OpenAI's Responses API."""
+        with named_as(RESPONSE_PLACES):
+            turns = conversation(body, store)
+            builder = partial(OpenAIResponseBuilder, request=body, history=turns, store=store)
+            return await serving.respond(response_as_chat(body, turns), request, builder)
+
+    @app.get("/v1/responses/{response_id}", responses={404: _ERRORS[404]}, response_model=None)
+    async def retrieve(response_id: str) -> Response:
+        """A response that is stored."""
+        return Response(store.response(response_id), media_type="application/json")
+
+    @app.delete("/v1/responses/{response_id}", responses={404: _ERRORS[404]})
+    async def delete(response_id: str) -> dict[str, Any]:
+        """Delete a response that is stored."""
+        store.delete(response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
 
 
 def _add_operations(app: FastAPI, serving: Serving) -> None:
@@ -165,7 +218,8 @@ def _add_errors(app: FastAPI) -> None:
     async def respond(request: Request, error: Exception) -> Response:
         api_error = _api_error(error, request.scope["path"])
         request.scope["taketurns"] |= api_error.fields()
-        return JSONResponse(api_error.body(), api_error.status_code, api_error.headers)
+        body = error_body(api_error, request.scope["path"])
+        return JSONResponse(body, api_error.status_code, api_error.headers)
 
     for kind in (TakeTurnsError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond)
@@ -194,7 +248,7 @@ def _add_middleware(app: FastAPI, serving: Serving) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(config.cors),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],  # clients in browsers send extra headers
             expose_headers=["retry-after", "x-request-id", "x-should-retry"],
         )

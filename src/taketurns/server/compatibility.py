@@ -80,7 +80,6 @@ class InertTemplateFields(BaseModel):
 
     chat_template: NoText = None
     documents: NoList = None
-    tools: NoList = None
     media_io_kwargs: NoObject = None
     mm_processor_kwargs: NoObject = None
 
@@ -101,8 +100,6 @@ class InertChatFields(InertFields, InertTemplateFields):
     ] = None
     functions: NoList = None
     function_call: Annotated[Literal["none", "auto"] | None, NOT_SUPPORTED] = None
-    tool_choice: Annotated[Literal["none", "auto"] | None, NOT_SUPPORTED] = None
-    parallel_tool_calls: bool | None = None
 
 
 class InertCompletionFields(InertFields):

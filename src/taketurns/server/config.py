@@ -28,6 +28,8 @@ _LIMITS = {
     "max_body": (1, 1 << 30),
     "max_tokens": (1, 1 << 30),
     "max_choices": (1, 1 << 10),
+    "stored_responses": (0, 1 << 20),
+    "stored_bytes": (0, 1 << 40),
 }
 _LONGEST_TIME = 10**7  # seconds, some four months
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -45,7 +47,8 @@ class ServeConfig:
     Up to `max_running` answers are written at a time, if the engine has memory for them, and up to
     `max_waiting` more wait; a request with `n` choices counts as `n` answers. `timeout` limits a
     request, with its time in the queue. `stall` limits the time in which a client reads nothing or
-    sends its request. `drain` limits the time for running answers after SIGTERM.
+    sends its request. `drain` limits the time for running answers after SIGTERM. So many
+    `stored_responses` of /v1/responses, of so many `stored_bytes`, are kept in memory.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +71,8 @@ class ServeConfig:
     max_prompt_tokens: int | None = None
     max_tokens: int = 4096
     max_choices: int = 16
+    stored_responses: int = 1000
+    stored_bytes: int = 1 << 26
 
     def __post_init__(self) -> None:
         _require(0 <= self.port < 65536, f"port must be from 0 to 65535, not {self.port}")

@@ -77,11 +77,10 @@ def too_large(limit: int, how: str = "", **options: Any) -> ApiError:
 
 
 def unknown_address(path: str) -> ApiError:
-    """Nothing is served at `path`: 404. Most often a client's base URL lacks /v1, or the client
-    asks by OpenAI's Responses API."""
+    """Nothing is served at `path`: 404. Most often a client's base URL lacks /v1."""
     message = (
-        f"there is no {path[:64]!r} here: answers are at /v1/chat/completions and /v1/completions, "
-        "and the base URL of a client ends with /v1"
+        f"there is no {path[:64]!r} here: answers are at /v1/chat/completions, /v1/completions, "
+        "/v1/responses and /v1/messages; the base URL of OpenAI's clients ends with /v1"
     )
     return ApiError(404, message)
 

@@ -26,14 +26,14 @@ from taketurns.server.sampling import (
     sampling_options,
 )
 from taketurns.server.schemas import (
-    ChatMessage,
     ChatRequest,
     CompletionRequest,
     GuardOptions,
     TurnOptions,
 )
+from taketurns.server.tool_plan import ToolPlan, plan_tools
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
-from taketurns.types import Message, Query
+from taketurns.types import Query
 
 _SEED_BITS = 48  # every client reads a JSON number of so many bits exactly
 
@@ -48,7 +48,8 @@ class CompletionJob:
     of the choices of a prompt has `counts_prompt`, so that usage counts the prompt once. `length`
     is the session's limit in tokens, for `Engine.session`.
     `echo` is what goes before the answer; without `writes` nothing follows it. Tokens that have
-    log-probabilities are named by their text, or without `names_tokens` by their ids.
+    log-probabilities are named by their text, or without `names_tokens` by their ids. `tools` is
+    how calls of tools are found in the answer.
     """
 
     index: int
@@ -64,6 +65,7 @@ class CompletionJob:
     echo: EchoRequest | None = None
     writes: bool = True
     names_tokens: bool = True
+    tools: ToolPlan | None = None
 
     @property
     def speakers(self) -> list[str]:
@@ -91,11 +93,20 @@ async def make_jobs(
     team = served.chat if isinstance(request, ChatRequest) else served.plain
     team = _with_switcher(team, served, request.taketurns)
     policy = _policy(request, served, limits)
-    answer_format, field = requested_format(request)
-    if answer_format is not None:
-        policy = replace(policy, format=answer_format)
     seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     infos = [await team.engine.info(candidate.name) for candidate in team.candidates]
+    answer_format, field = requested_format(request)
+    plan = None
+    if isinstance(request, ChatRequest):
+        # In a thread, because the first time it renders every template.
+        plan = await asyncio.to_thread(plan_tools, request, team.candidates, infos, policy)
+        prompts = [plan]
+        if plan.callable:
+            field = field or "tools"
+            asked = answer_format or policy.format
+            answer_format = await asyncio.to_thread(plan.answer_format, asked, infos)
+    if answer_format is not None:
+        policy = replace(policy, format=answer_format)
     check_models(policy, infos)
     check_echo(request, served.speakers, infos)
     codecs = tuple(info.codec for info in infos)
@@ -142,6 +153,7 @@ async def make_jobs(
             echo=echo_request(request, query, team.candidates[0].name, own[0]),
             writes=request.wanted_tokens != 0,
             names_tokens=not request.return_tokens_as_token_ids,
+            tools=plan,
         )
         others = range(first + 1, first + count)
         return [
@@ -160,16 +172,6 @@ async def make_jobs(
     return jobs
 
 
-def conversation_query(identifier: str, turns: Sequence[ChatMessage]) -> Query:
-    """A conversation as a query. A single question becomes a plain text, as in task files."""
-    if len(turns) == 1 and turns[0].role == "user":
-        return Query(identifier, text=turns[0].text)
-    messages = (
-        Message("system" if turn.role == "developer" else turn.role, turn.text) for turn in turns
-    )
-    return Query(identifier, messages=tuple(messages))
-
-
 def candidate_index(name: str | int, served: RegisteredModel, param: str) -> int:
     """The index of a candidate from its name or index. Raises ApiError, which names `param`."""
     if isinstance(name, str) and name in served.speakers:
@@ -183,8 +185,8 @@ def candidate_index(name: str | int, served: RegisteredModel, param: str) -> int
 def _query(identifier: str, prompt: Any, infos: Sequence[ModelInfo]) -> Query:
     if isinstance(prompt, str):
         return Query(identifier, text=prompt)
-    if isinstance(prompt[0], ChatMessage):
-        return conversation_query(identifier, prompt)
+    if isinstance(prompt, ToolPlan):
+        return prompt.query(identifier)
     return Query(identifier, text=prompt_text(prompt, infos))
 
 

@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taketurns.server.error_forms import error_body
 from taketurns.server.errors import ApiError, as_api_error, too_large
 from taketurns.server.logs import LOG
 from taketurns.server.schemas import REQUEST_ID
@@ -80,7 +81,7 @@ class AccessLog:
             error = as_api_error(bug)
             fields["error"] = error.code
             if status == _DISCONNECTED:  # otherwise the server closes the incomplete response
-                response = JSONResponse(error.body(), error.status_code)
+                response = JSONResponse(error_body(error, scope["path"]), error.status_code)
                 await response(scope, receive, send_with_headers)
         finally:
             request = {"method": scope["method"], "path": scope["path"], "status": status}
@@ -141,7 +142,7 @@ class RequestCheck(ABC):
             await self.forward(scope, receive, send)
             return
         scope["taketurns"]["error"] = error.code
-        response = JSONResponse(error.body(), error.status_code, error.headers)
+        response = JSONResponse(error_body(error, scope["path"]), error.status_code, error.headers)
         await response(scope, receive, send)
 
     @abstractmethod
@@ -204,6 +205,8 @@ class ApiKeyCheck(RequestCheck):
         if not self._digests or path in self._open_paths or path.startswith("/page/"):
             return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
+        if not scheme and (own := headers.get("x-api-key")) is not None:  # as Anthropic's clients
+            scheme, key = "bearer", own
         digest = _digest(key.strip())
         # Compare every key in constant time, so that the time reveals nothing about the keys.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import time
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from taketurns.checkpoints.text import REPLACEMENT, TextCodec
 from taketurns.runs.records import patch_to_json
 from taketurns.server.echo import Echo, EndToken
+from taketurns.server.errors import ApiError
 from taketurns.server.jobs import AnyRequest, CompletionJob
+from taketurns.server.tool_output import ToolOutput
 from taketurns.types import Delta, Patch, Token, Trace
 
 JsonObject = dict[str, Any]
@@ -141,6 +143,8 @@ class ChoiceBuilder:
 
     def __init__(self, job: CompletionJob, style: ResponseStyle, *, with_ids: bool) -> None:
         self.job = job
+        reader = None if job.tools is None else job.tools.reader()
+        self._tools = None if reader is None else ToolOutput(reader)
         self.first_speaker: int | None = None
         self._style = style
         self._with_ids = with_ids
@@ -160,12 +164,15 @@ class ChoiceBuilder:
         """Take an event in; returns the choice in its chunk."""
         if isinstance(event, Trace):
             self._trace = event
+            self.rest()
             return self._choice(self._style.piece(""), extension=_about(event), trace=event)
         if isinstance(event, Echo | EndToken):
             logprobs = self._unwritten(event)
             self._logprobs += logprobs
             text = event.text if isinstance(event, Echo) else ""
             self._text += text
+            if self._tools is not None:
+                self._tools.put(text)
             return self._choice(self._style.piece(text), logprobs)
         if self.first_speaker is None:
             self.first_speaker = event.speaker
@@ -180,7 +187,7 @@ class ChoiceBuilder:
         self.tokens_so_far += len(delta.tokens)
         name = None if delta.speaker is None else self.job.speakers[delta.speaker]
         extension = {"speaker": delta.speaker, "name": name, "tokens": len(delta.tokens)}
-        return self._choice(self._style.piece(delta.text), logprobs, ids, extension)
+        return self._choice(self._piece(delta.text), logprobs, ids, extension)
 
     def _add_patch(self, patch: Patch) -> JsonObject:
         forced_ids = list(patch.token_ids) if patch.speaker is None else []
@@ -194,10 +201,26 @@ class ChoiceBuilder:
         self._patches.append(record)
         return self._choice(self._style.piece(""), ids=forced_ids, extension={"patch": record})
 
+    def rest(self) -> JsonObject | None:
+        """The choice of a chunk with what was held back until it was clear that it is no call;
+        None for nothing."""
+        delta = None if self._tools is None else self._tools.close()
+        return self._choice({"delta": delta}) if delta else None
+
+    def is_complete(self, identifier: str) -> bool:
+        """Whether the call with this id is complete."""
+        return self._tools is not None and self._tools.is_complete(identifier)
+
+    def _piece(self, text: str) -> JsonObject:
+        """A piece of the answer's text in a chunk."""
+        return {"delta": self._tools.push(text)} if self._tools else self._style.piece(text)
+
     def whole(self) -> JsonObject:
         """The choice of a whole answer, whose trace has been added."""
         extension = self._extension()
         content = self._style.whole(self._text)
+        if self._tools is not None:
+            content = {"message": self._tools.message()}
         return self._choice(content, self._logprobs, self._token_ids, extension, self._trace)
 
     def ending(self) -> JsonObject:
@@ -236,6 +259,8 @@ class ChoiceBuilder:
         wanted = self.job.logprobs is not None
         choice["logprobs"] = self._style.logprobs(logprobs) if wanted and logprobs else None
         finish = None if trace is None else _FINISH_REASONS[trace.finish]
+        if finish == "stop" and self._tools is not None and self._tools.called:
+            finish = "tool_calls"
         choice["finish_reason"] = "length" if finish and not self.job.writes else finish
         if self._with_ids:
             choice["token_ids"] = list(ids)
@@ -273,8 +298,45 @@ class ChoiceBuilder:
         return _token_text(self.job.codecs[speaker], token)
 
 
-class ResponseBuilder:
-    """Renders a request's response, as a JSON object or in chunks."""
+class AnswerBuilder(ABC):
+    """Renders a request's response in the form of an API, as a JSON object or in a stream."""
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """The beginning of a stream."""
+
+    @abstractmethod
+    def add(self, index: int, event: AnswerEvent) -> JsonObject:
+        """Take an event of choice `index` in; returns the choice in its chunk."""
+
+    @abstractmethod
+    def event(self, index: int, event: AnswerEvent) -> bytes:
+        """Take an event of choice `index` in; returns what a stream says of it."""
+
+    @abstractmethod
+    def closing(self) -> bytes:
+        """The end of a stream."""
+
+    @abstractmethod
+    def encoded(self) -> bytes:
+        """The response in one piece, once every choice has ended, as JSON. It may take seconds, so
+        it belongs in a thread. Raises ValueError for NaN and infinity."""
+
+    @abstractmethod
+    def partial(self) -> JsonObject:
+        """What was written of a response that failed."""
+
+    @abstractmethod
+    def error_event(self, error: ApiError) -> bytes:
+        """The end of a stream that failed."""
+
+
+MakeBuilder = Callable[[str, str, Sequence[CompletionJob]], AnswerBuilder]
+"""Makes the builder of a response with this id, of this model, for these jobs."""
+
+
+class ResponseBuilder(AnswerBuilder):
+    """Renders a response as OpenAI's completions."""
 
     def __init__(
         self,
@@ -292,17 +354,16 @@ class ResponseBuilder:
         self._choices = [ChoiceBuilder(job, style, with_ids=self._with_ids) for job in jobs]
 
     def opening(self) -> bytes:
-        """The first chunks of a stream, one a choice."""
         return b"".join(self._chunk(choice, choice.opening()) for choice in self._choices)
 
     def add(self, index: int, event: AnswerEvent) -> JsonObject:
-        """Take an event of choice `index` in; returns the choice in its chunk."""
         return self._choices[index].add(event)
 
     def event(self, index: int, event: AnswerEvent) -> bytes:
-        """Take an event of choice `index` in; returns its chunk."""
         builder = self._choices[index]
         is_first = self._with_ids and builder.first_speaker is None
+        rest = builder.rest() if isinstance(event, Trace) else None
+        before = b"" if rest is None else self._chunk(builder, rest)
         choice = self.add(index, event)
         more: JsonObject = {}
         if is_first and not isinstance(event, Echo | EndToken):
@@ -310,10 +371,9 @@ class ResponseBuilder:
             (choice if self._style.many_prompts else more).update(prompt)
         if isinstance(event, Trace):
             more["taketurns"] = builder.ending()
-        return self._chunk(builder, choice, more)
+        return before + self._chunk(builder, choice, more)
 
     def closing(self) -> bytes:
-        """The end of a stream."""
         done = b"data: [DONE]\n\n"
         if not self._with_usage:
             return done
@@ -337,12 +397,12 @@ class ResponseBuilder:
         return response
 
     def encoded(self) -> bytes:
-        """`whole` as JSON. It may take seconds, so it belongs in a thread. Raises ValueError for
-        NaN and infinity."""
-        return _encode(self.whole(), _PART_DEPTH).encode()
+        return encode_json(self.whole(), _PART_DEPTH)
+
+    def error_event(self, error: ApiError) -> bytes:
+        return server_sent_event(error.body())
 
     def partial(self) -> JsonObject:
-        """What was written of a response that failed."""
         return {"taketurns": {"choices": [choice.partial() for choice in self._choices]}}
 
     def _usage(self) -> JsonObject:
@@ -363,9 +423,12 @@ class ResponseBuilder:
         return server_sent_event(chunk)
 
 
-def server_sent_event(data: JsonObject) -> bytes:
+def server_sent_event(data: JsonObject, name: str | None = None) -> bytes:
     """A server-sent event. Raises ValueError for NaN and infinity."""
-    return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    named = b"" if name is None else f"event: {name}\n".encode()
+    return (
+        named + b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    )
 
 
 def _usage(read: int, written: int) -> JsonObject:
@@ -378,6 +441,11 @@ def _usage(read: int, written: int) -> JsonObject:
 
 def _about(trace: Trace) -> JsonObject:
     return {"seed": trace.seed, "exact": trace.exact}
+
+
+def encode_json(value: Any, depth: int) -> bytes:
+    """A value as JSON, encoded in parts down to `depth`. Raises ValueError for NaN and infinity."""
+    return _encode(value, depth).encode()
 
 
 def _encode(value: Any, depth: int) -> str:

@@ -14,12 +14,12 @@ from taketurns.generation.handover import PromptOptions
 from taketurns.generation.sampling_options import unfit
 from taketurns.server.errors import bad_request
 from taketurns.server.schemas import (
-    ChatMessage,
     ChatRequest,
     CompletionRequest,
     GenerationRequest,
     TokenizeRequest,
 )
+from taketurns.server.tool_plan import ToolPlan
 from taketurns.types import SamplingOptions
 
 _AS_THEY_ARE = (
@@ -60,7 +60,7 @@ def check_models(policy: Policy, infos: Sequence[ModelInfo]) -> None:
         raise bad_request(misfit.why, misfit.name)
 
 
-def rendering(request: ChatRequest | TokenizeRequest, turns: Sequence[ChatMessage]) -> Rendering:
+def rendering(request: ChatRequest | TokenizeRequest, plan: ToolPlan) -> Rendering:
     """How the conversation is rendered. Raises ApiError for fields that contradict each other."""
     begins, goes_on = request.add_generation_prompt, request.continue_final_message
     if begins and goes_on:
@@ -68,10 +68,11 @@ def rendering(request: ChatRequest | TokenizeRequest, turns: Sequence[ChatMessag
             "continue_final_message and add_generation_prompt cannot both be true: leave one out",
             "continue_final_message",
         )
-    if goes_on and turns[-1].role != "assistant":
+    last = plan.turns[-1].role
+    if goes_on and last != "assistant":
         raise bad_request(
             "continue_final_message: true is not supported for a last message of the "
-            f"{turns[-1].role}: only the assistant's can be continued; leave it out",
+            f"{last}: only the assistant's can be continued; leave it out",
             "continue_final_message",
         )
     variables = dict(request.chat_template_kwargs or {})
@@ -79,7 +80,7 @@ def rendering(request: ChatRequest | TokenizeRequest, turns: Sequence[ChatMessag
         # As vLLM has it: templates know one or the other.
         variables["reasoning_effort"] = request.reasoning_effort
         variables.setdefault("enable_thinking", request.reasoning_effort != "none")
-    return Rendering(begins is not False, goes_on, variables)
+    return Rendering(begins is not False, goes_on, variables, plan.conversation)
 
 
 def prompt_options(

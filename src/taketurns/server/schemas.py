@@ -10,35 +10,32 @@ has room for half a million, and they are made on the event loop, where all stre
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from taketurns.config.sampling import BIAS, PENALTY, REPETITION
 from taketurns.server.answer_formats import FormatFields
 from taketurns.server.compatibility import (
-    Absent,
     InertChatFields,
     InertCompletionFields,
     InertTemplateFields,
-    NoList,
-    NoText,
 )
+from taketurns.server.message_schemas import Messages
+from taketurns.server.schema_base import (
+    MAX_LIST,
+    MAX_NAME,
+    Request,
+    Strict,
+    Text,
+    check_values,
+    whole_characters,
+)
+from taketurns.server.tool_schemas import ToolChoice, Tools
 
-_MAX_LIST = 8192  # in a list
 _MAX_DIGITS = 10  # of a token id
 REQUEST_ID = r"^[!-~]{1,128}$"
-_MAX_NAME = 64  # characters of an unknown field that are compared with the known ones
 _MAX_VARIABLES = 1024  # values in what is handed to chat templates
 _MAX_DEPTH = 16  # of lists and objects in it
 _ONES_OWN = frozenset(  # names that a chat template is given anyway, and arguments beside
@@ -50,26 +47,14 @@ _ONES_OWN = frozenset(  # names that a chat template is given anyway, and argume
     )
 )
 
-
-def _whole_characters(text: str) -> str:
-    """JSON can spell half of a surrogate pair; no tokenizer can read one."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError(
-            "text", "Input should be text without unpaired surrogates"
-        ) from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_whole_characters)]
-Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole_characters)]
+Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(whole_characters)]
 Word = Annotated[Stop, StringConstraints(pattern=r"\S")]
 ShareLimit = Annotated[float, Field(ge=0, le=1)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Penalty = Annotated[float, Field(ge=-PENALTY, le=PENALTY)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 RequestId = Annotated[str, Field(pattern=REQUEST_ID)]
 
 
@@ -89,112 +74,17 @@ def _template_variables(variables: dict[str, Any]) -> dict[str, Any]:
                 "variable",
                 "Input should not have {name}: this is no name that a request can give a chat "
                 "template, or the request has a field for it",
-                {"name": repr(name[:_MAX_NAME].encode(errors="backslashreplace").decode())},
+                {"name": repr(name[:MAX_NAME].encode(errors="backslashreplace").decode())},
             )
-    level: list[Any] = [variables]
-    values, depth = 0, 0
-    while level:
-        for text in level:
-            if isinstance(text, str):
-                _whole_characters(text)
-        level = [part for whole in level for part in _parts(whole)]
-        values, depth = values + len(level), depth + 1
-        if values > _MAX_VARIABLES or depth > _MAX_DEPTH:
-            raise PydanticCustomError(
-                "variables",
-                "Input should have at most {values} values in at most {depth} levels",
-                {"values": _MAX_VARIABLES, "depth": _MAX_DEPTH},
-            )
+    check_values(variables, _MAX_VARIABLES, _MAX_DEPTH)
     return variables
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    return value if isinstance(value, list) else []
 
 
 LogitBias = Annotated[
     dict[Annotated[str, AfterValidator(_token_key)], Annotated[float, Field(ge=-BIAS, le=BIAS)]],
-    Field(max_length=_MAX_LIST, fail_fast=True),
+    Field(max_length=MAX_LIST, fail_fast=True),
 ]
 TemplateVariables = Annotated[dict[str, Any], AfterValidator(_template_variables)]
-
-
-class Strict(BaseModel):
-    """Refuses unknown fields and values of another type. `unsupported` are fields that the API has
-    and no team can serve."""
-
-    unsupported: ClassVar[frozenset[str]] = frozenset()
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        unset = []
-        for key in data:
-            if key in cls.model_fields:
-                continue
-            if key in cls.unsupported or (key in _elsewhere() and issubclass(cls, Request)):
-                if data[key] is None:
-                    unset.append(key)
-                    continue
-                raise PydanticCustomError("elsewhere", "not supported", {"name": str(key)})
-            start = str(key)[:_MAX_NAME]
-            name = start.encode(errors="backslashreplace").decode()  # as in Text
-            near = get_close_matches(name, cls.model_fields, n=1, cutoff=0.7)
-            cure = f"; did you mean {near[0]!r}?" if near else ""
-            raise PydanticCustomError(
-                "unknown_field",
-                "unknown field {field}{cure}",
-                {"field": repr(start), "name": name, "cure": cure},
-            )
-        return {key: value for key, value in data.items() if key not in unset} if unset else data
-
-
-class Request(Strict):
-    """The body of a request. A field that another address has is refused as not supported."""
-
-
-class TextPart(Strict):
-    """A piece of a message."""
-
-    unsupported = frozenset(("image_url", "input_audio", "file", "video_url", "audio_url"))
-    type: Literal["text"]
-    text: Text
-
-
-Parts = Annotated[list[TextPart], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
-
-
-class ChatMessage(Strict):
-    """One turn. `developer` is read as `system`; a last turn of the assistant is continued. The
-    fields after `name` are those of an answer sent back: they may be there, empty."""
-
-    unsupported = frozenset(("tool_call_id",))
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Parts
-    name: Text | None = None
-    refusal: NoText = None
-    audio: Absent = None
-    function_call: Absent = None
-    tool_calls: NoList = None
-    annotations: NoList = None
-    reasoning: NoText = None
-    reasoning_content: NoText = None
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
-
-
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
 
 
 class StreamOptions(Strict):
@@ -299,9 +189,10 @@ class ChatRequest(GenerationRequest, InertChatFields):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
+    reasoning_effort: Effort | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -331,7 +222,7 @@ class CompletionRequest(GenerationRequest, InertCompletionFields):
         Text
         | Annotated[list[Text], Field(min_length=1, fail_fast=True)]
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=_MAX_LIST, fail_fast=True)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)]
     )
     logprobs: int | None = Field(None, ge=0, le=20)
     max_tokens: int | None = Field(None, ge=0)
@@ -366,6 +257,7 @@ class TokenizeRequest(Request, InertTemplateFields):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: TemplateVariables | None = None
+    tools: Tools | None = None
 
 
 class DetokenizeRequest(Request):
@@ -373,10 +265,3 @@ class DetokenizeRequest(Request):
 
     model: Text | None = None
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
-
-
-@cache
-def _elsewhere() -> frozenset[str]:
-    """The fields of all requests: one that another address has is no slip of the pen."""
-    kinds = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
-    return frozenset(name for kind in kinds for name in kind.model_fields)

@@ -28,7 +28,8 @@ from taketurns.server.metrics import Metrics
 from taketurns.server.middleware import client_request_id
 from taketurns.server.model_registry import ModelRegistry
 from taketurns.server.monitor import RequestMonitor
-from taketurns.server.responses import ResponseBuilder, ResponseStyle, server_sent_event
+from taketurns.server.openai_responses.store import ResponseStore
+from taketurns.server.responses import AnswerBuilder, MakeBuilder
 from taketurns.server.streaming import ClientDisconnected, EventStream, cancel_on_disconnect
 from taketurns.server.tracing import Tracer
 
@@ -52,6 +53,7 @@ class Serving:
         self.registry = registry
         self.config = config
         self.metrics = Metrics()
+        self.responses = ResponseStore(config.stored_responses, config.stored_bytes)
         engine = registry.team.engine
         fits = engine.fits if isinstance(engine, BoundedEngine) else None
         self.gate = AdmissionGate(config.max_running, config.max_waiting, fits=fits)
@@ -107,8 +109,11 @@ class Serving:
         extension = {**team["taketurns"], "examples": list(self.config.examples)}
         return [{**team, "taketurns": extension}, *candidates]
 
-    async def respond(self, body: AnyRequest, request: Request, style: ResponseStyle) -> Response:
-        """The response to a request for answers. Raises ApiError and TakeTurnsError."""
+    async def respond(
+        self, body: AnyRequest, request: Request, builder_of: MakeBuilder
+    ) -> Response:
+        """The response to a request for answers, in the form of its builder. Raises ApiError and
+        TakeTurnsError."""
         if (state := self.state) != "ready":
             raise _UNREADY[state]()
         model = self.registry.find(body.model).name
@@ -116,7 +121,7 @@ class Serving:
         fields = request.scope["taketurns"]
         if body.request_id is not None and client_request_id(request.headers) is None:
             fields["id"] = body.request_id
-        builder = ResponseBuilder(fields["id"], model, jobs, body, style)
+        builder = builder_of(fields["id"], model, jobs)
         monitor = RequestMonitor(self.metrics, model, jobs, log_text=self.config.log_text)
         group = JobGroup(jobs, self.gate, self.config)
         fields |= {"model": model, "stream": bool(body.stream)}
@@ -163,7 +168,7 @@ class Serving:
 async def _stream(
     group: JobGroup,
     monitor: RequestMonitor,
-    builder: ResponseBuilder,
+    builder: AnswerBuilder,
     push: Callable[[bytes], Awaitable[None]],
 ) -> None:
     """Push the events as they come. An error before the first token is raised, so that the response
@@ -191,7 +196,7 @@ async def _stream(
                 LOG.error("an answer is not valid JSON", extra={"fields": error.fields()})
                 break
         if error is not None:
-            chunks.append(server_sent_event(error.body()))
+            chunks.append(builder.error_event(error))
         if chunks:
             await push(b"".join(chunks))
         if error is not None:
@@ -199,7 +204,7 @@ async def _stream(
     await push(builder.closing())
 
 
-async def _whole(group: JobGroup, monitor: RequestMonitor, builder: ResponseBuilder) -> bytes:
+async def _whole(group: JobGroup, monitor: RequestMonitor, builder: AnswerBuilder) -> bytes:
     """The whole response. The body of an error has the text written so far."""
     async for events in group:
         for index, event in events:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from taketurns.checkpoints.prompts import speaker_ids
 from taketurns.engines.base import ModelInfo
 from taketurns.server.errors import bad_request
-from taketurns.server.jobs import conversation_query
 from taketurns.server.model_registry import ModelRegistry, RegisteredModel
 from taketurns.server.sampling import rendering
 from taketurns.server.schemas import DetokenizeRequest, TokenizeRequest
+from taketurns.server.tool_plan import ToolPlan, plan_tools
 
 T = TypeVar("T")
 
@@ -36,7 +36,11 @@ async def tokenize(request: TokenizeRequest, registry: ModelRegistry) -> dict[st
 def _tokenized(
     request: TokenizeRequest, served: RegisteredModel, infos: Sequence[ModelInfo]
 ) -> dict[str, Any]:
-    tokens = _agreed([_ids(request, served, *pair) for pair in enumerate(infos)], served)
+    chat = served.chat
+    plan = None
+    if request.messages is not None:
+        plan = plan_tools(request, chat.candidates, infos, chat.policy)
+    tokens = _agreed([_ids(request, served, plan, *pair) for pair in enumerate(infos)], served)
     tokenizer = infos[0].codec.tokenizer
     return {
         "count": len(tokens),
@@ -68,14 +72,17 @@ def _decoded(
 
 
 def _ids(
-    request: TokenizeRequest, served: RegisteredModel, index: int, info: ModelInfo
+    request: TokenizeRequest,
+    served: RegisteredModel,
+    plan: ToolPlan | None,
+    index: int,
+    info: ModelInfo,
 ) -> list[int]:
-    if request.messages is None:
+    if plan is None:
         special = request.add_special_tokens is not False
         return info.codec.encode(request.prompt or "", special=special)
     spec = served.chat.candidates[index].spec
-    query = conversation_query("0", request.messages)
-    return speaker_ids(spec, info.codec, query, rendering(request, request.messages))
+    return speaker_ids(spec, info.codec, plan.query("0"), rendering(request, plan))
 
 
 def _agreed(results: Sequence[T], served: RegisteredModel) -> T:

@@ -23,7 +23,7 @@ from taketurns.types import AnswerFormat
 _KEPT = 64  # compiled formats that are kept
 _PATHS = 200  # parts of a schema that are looked at for the one that is wrong
 # Any space, as people indent, but no more: small models would write nothing else.
-_JSON_OPTIONS: Mapping[str, Any] = {
+JSON_OPTIONS: Mapping[str, Any] = {
     "lenient": False,
     "whitespace_flexible": True,
     "whitespace_pattern": r"[ \t\n\r]{1,32}",
@@ -178,7 +178,7 @@ def _grammar(answer_format: AnswerFormat, limits: FormatLimits) -> str:
 
 
 def _schema_grammar(schema: Mapping[str, Any]) -> str:
-    text = json.dumps({**schema, "x-guidance": _JSON_OPTIONS})
+    text = json.dumps({**schema, "x-guidance": JSON_OPTIONS})
     return LLMatcher.grammar_from_lark(f"start: %json {text}\n{_EVERY_SPELLING}")
 
 

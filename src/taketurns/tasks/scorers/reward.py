@@ -16,7 +16,11 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from taketurns.checkpoints import hub
-from taketurns.checkpoints.chat_templates import TemplateRefusal, render_template
+from taketurns.checkpoints.chat_templates import (
+    TemplateRefusal,
+    render_template,
+    template_messages,
+)
 from taketurns.checkpoints.control_tokens import OrdinaryEncoder, RenderedPrompt, marked
 from taketurns.errors import ConfigError, PromptError
 from taketurns.tasks.scorers.base import EMPTY_ANSWER, unparsed
@@ -112,7 +116,9 @@ class _RewardModel:
         talk = Query(query.id, messages=(*query.conversation, Message("assistant", answer)))
         talk, marks = marked(talk, self._encoder.pattern)
         try:
-            text = render_template(self._tokenizer, talk.conversation, begin=False)
+            text = render_template(
+                self._tokenizer, template_messages(talk.conversation), begin=False
+            )
         except TemplateRefusal as error:
             raise PromptError(
                 f"the chat template of the reward model {self._name} {error}", query.id

@@ -1,0 +1,1 @@
+"""Calls of tools: the formats in which models write them, and conversations that have them."""
