@@ -31,7 +31,7 @@ _KINDS_OF_KEY: Mapping[str, tuple[str, ...]] = {  # the kinds of engine that hav
         ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries"), ("http",)
     ),
     "memory": ("local", "vllm"),
-    "vllm": ("vllm",),
+    **dict.fromkeys(("open_requests", "vllm"), ("vllm",)),
 }
 _ENGINE_LIMITS = {
     "max_batch": (1, 1 << 16),

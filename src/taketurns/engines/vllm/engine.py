@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from taketurns.checkpoints.model_config import (
     end_token_ids,
@@ -24,7 +25,8 @@ from taketurns.engines.vllm.arguments import context_of
 from taketurns.engines.vllm.engine_thread import EngineThread
 from taketurns.engines.vllm.gate import LogprobsGate
 from taketurns.engines.vllm.library import Library, import_vllm, require_vllm
-from taketurns.engines.vllm.running import ModelCounters, RunningModel
+from taketurns.engines.vllm.open_requests import OpenRequests
+from taketurns.engines.vllm.running import ModelCounters, Reservations, RunningModel
 from taketurns.engines.vllm.session import VllmSession
 from taketurns.engines.vllm.starting import StartedEngine, start_engines, stop_engines
 from taketurns.errors import ConfigError, concerning
@@ -84,7 +86,12 @@ class VllmEngine:
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[VllmSession]:
         """Open an answer. This never waits, because vLLM queues requests itself."""
-        yield VllmSession(self, seed)
+        kept = OpenRequests(tokens) if self._settings.open_requests else None
+        try:
+            yield VllmSession(self, seed, kept)
+        finally:
+            if kept is not None:
+                self.thread.start(kept.close())
 
     async def close(self) -> None:
         """End all engines and their processes; running answers fail."""
@@ -129,8 +136,9 @@ class VllmEngine:
         by_name = {info.name: info for info in infos}
         running = {}
         for engine in self._engines:
-            apart = not engine.llm.vllm_config.use_v2_model_runner
-            gate = LogprobsGate() if apart else None
+            config = engine.llm.vllm_config
+            gate = None if config.use_v2_model_runner else LogprobsGate()
+            reservations = _half(config)
             for model in engine.plan.models:
                 running[model.name] = RunningModel(
                     by_name[model.name],
@@ -138,6 +146,7 @@ class VllmEngine:
                     engine.llm,
                     engine.adapters.get(model.name),
                     gate,
+                    reservations,
                 )
         self._running = running
 
@@ -148,6 +157,13 @@ class VllmEngine:
                 with concerning(model):
                     self._info[model] = _read_info(self._models[model], self._settings)
         return self._info[model]
+
+
+def _half(config: Any) -> Reservations:
+    """Half of an engine's places and memory, for requests that stay open."""
+    cache = config.cache_config
+    tokens = (cache.num_gpu_blocks or 0) * cache.block_size
+    return Reservations(config.scheduler_config.max_num_seqs // 2, tokens // 2)
 
 
 def _read_info(model: Candidate, settings: EngineConfig) -> ModelInfo:

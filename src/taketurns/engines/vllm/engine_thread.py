@@ -47,6 +47,15 @@ class EngineThread:
         finally:
             shown = False
 
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in the thread, and do not wait for it; it does not run in a closed one."""
+        with self._lock:
+            loop = None if self._closed else self._loop
+        if loop is None:
+            work.close()
+        else:
+            asyncio.run_coroutine_threadsafe(work, loop)
+
     def close(self) -> None:
         """End the thread; its work is cancelled."""
         with self._lock:

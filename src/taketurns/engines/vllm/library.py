@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -27,11 +27,13 @@ _ENVIRONMENT: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What this package uses of vLLM. `cpu`: it was built for the CPU."""
+    """What this package uses of vLLM. `tied` makes an executor end with this process; `cpu`: it was
+    built for the CPU."""
 
     AsyncEngineArgs: Any
     AsyncLLM: Any
     Executor: Any
+    tied: Callable[[Any], Any]
     SamplingParams: Any
     StructuredOutputsParams: Any
     StreamingInput: Any
@@ -79,6 +81,7 @@ def import_vllm() -> Library:
         from vllm.v1.engine.exceptions import EngineDeadError
         from vllm.v1.executor import Executor
 
+        from taketurns.engines.vllm.executors import tied
         from vllm import SamplingParams
     except Exception as error:  # of any type: a library that it loads may be broken
         raise ConfigError(
@@ -89,6 +92,7 @@ def import_vllm() -> Library:
         AsyncEngineArgs=AsyncEngineArgs,
         AsyncLLM=AsyncLLM,
         Executor=Executor,
+        tied=tied,
         SamplingParams=SamplingParams,
         StructuredOutputsParams=StructuredOutputsParams,
         StreamingInput=StreamingInput,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from taketurns.engines.base import OnToken
 from taketurns.engines.http.formats import format_field
@@ -18,6 +20,9 @@ from taketurns.engines.vllm.running import RunningModel
 from taketurns.errors import EngineError
 from taketurns.types import Completion, Sampling, Token
 
+Turn = Callable[[Sequence[int], Mapping[str, Any]], AbstractAsyncContextManager[AsyncIterator[Any]]]
+"""Gives the outputs that follow a prompt, with these parameters."""
+
 
 async def write_patch(
     model: RunningModel,
@@ -25,15 +30,19 @@ async def write_patch(
     sampling: Sampling,
     seed: int,
     on_token: OnToken | None,
+    turn: Turn | None = None,
+    held: int = 0,
 ) -> Completion:
-    """Continue `prompt` by a patch. Raises as `RunningModel.request` does."""
+    """Continue `prompt` by a patch: in a turn of an open request, which holds the first `held`
+    tokens, or in a request of its own. Raises as `RunningModel.request` does."""
     listed = most_listed(sampling)
     patch = PatchTokens(model.info, prompt, sampling, on_token, listed)
     parameters = writing_parameters(model.info, prompt, sampling, seed, listed)
     constraint = sampling.constraint
     form = None if constraint is None else structured(format_field(constraint, b""))
-    cached = 0
-    async with model.request(prompt, parameters, form) as outputs:
+    cached = held
+    request = turn(prompt, parameters) if turn else model.request(prompt, parameters, form)
+    async with request as outputs:
         async for output in outputs:
             cached = cached or output.num_cached_tokens or 0
             for token, scores in read_tokens(output, model.info.name, listed, sampling.choices):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -25,16 +25,40 @@ class ModelCounters:
     cached_tokens: int = 0
 
 
+@dataclass
+class Reservations:
+    """What open requests may hold of an engine: a number of requests and of tokens. vLLM neither
+    takes turns away from an open request nor its memory, so without a limit the others would wait
+    forever."""
+
+    requests: int
+    tokens: int
+
+    def take(self, tokens: int) -> bool:
+        """Reserve a request of up to so many tokens; False if there is no room."""
+        if self.requests < 1 or self.tokens < tokens:
+            return False
+        self.requests -= 1
+        self.tokens -= tokens
+        return True
+
+    def give_back(self, tokens: int) -> None:
+        """End a reservation."""
+        self.requests += 1
+        self.tokens += tokens
+
+
 @dataclass(eq=False)
 class RunningModel:
-    """A model by its name in the team: its engine `llm`, which others may share, and its adapter
-    there. Used in the engines' thread only."""
+    """A model by its name in the team: its engine `llm`, which others may share with the `gate` and
+    the `reservations`, and its adapter there. Used in the engines' thread only."""
 
     info: ModelInfo
     library: Library
     llm: Any
     adapter: Any
     gate: LogprobsGate | None
+    reservations: Reservations
     counters: ModelCounters = field(default_factory=ModelCounters)
     _numbers: Any = field(default_factory=count)
 
@@ -49,7 +73,7 @@ class RunningModel:
         block before the last ends the request. Raises UnavailableError if the engine has ended, and
         EngineError for a request that it refuses, also within the block."""
         inputs = {"type": "token", "prompt_token_ids": list(prompt)}  # vLLM changes the list
-        async with self._passing(kind_of(parameters)), self._failing():
+        async with self.sending(parameters):
             outputs = self.llm.generate(
                 inputs,
                 self.parameters(parameters, structured),
@@ -57,8 +81,17 @@ class RunningModel:
                 lora_request=self.adapter,
             )
             async with aclosing(outputs):
-                self.counters.requests += 1
                 yield outputs
+
+    @asynccontextmanager
+    async def sending(self, parameters: Mapping[str, Any]) -> AsyncIterator[None]:
+        """A request with these parameters, or a turn of an open one, runs within the block, which
+        waits until it may. vLLM's errors become this package's, with the model's name."""
+        kind = kind_of(parameters)
+        passing = nullcontext() if self.gate is None else self.gate.passing(kind)
+        async with passing, self._failing():
+            self.counters.requests += 1
+            yield
 
     def parameters(
         self, parameters: Mapping[str, Any], structured: Mapping[str, Any] | None = None
@@ -74,16 +107,7 @@ class RunningModel:
         return f"{self.info.name}-{next(self._numbers)}"
 
     @asynccontextmanager
-    async def _passing(self, kind: Kind) -> AsyncIterator[None]:
-        if self.gate is None:
-            yield
-            return
-        async with self.gate.passing(kind):
-            yield
-
-    @asynccontextmanager
     async def _failing(self) -> AsyncIterator[None]:
-        """vLLM's errors become this package's, with the model's name."""
         try:
             yield
         except self.library.EngineDeadError as error:

@@ -1,5 +1,5 @@
-"""One answer in vLLM: each turn is a request with the whole prompt, of which vLLM's prefix cache
-has what was computed before."""
+"""One answer in vLLM. A patch is a request with the whole prompt, of which vLLM's prefix cache has
+what was computed before, or a turn of a request that stays open."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 from taketurns.engines.base import ModelInfo, OnToken, Prompt
 from taketurns.engines.patch_tokens import scores_fit
 from taketurns.engines.vllm.engine_thread import EngineThread
+from taketurns.engines.vllm.open_requests import OpenRequests
 from taketurns.engines.vllm.patch import score_next, score_prompt, write_patch
 from taketurns.engines.vllm.running import RunningModel
 from taketurns.types import Completion, Sampling, Token
@@ -32,11 +33,12 @@ class Models(Protocol):
 
 
 class VllmSession:
-    """One answer: its seed."""
+    """One answer: its seed, and its open requests if it keeps any."""
 
-    def __init__(self, models: Models, seed: int) -> None:
+    def __init__(self, models: Models, seed: int, kept: OpenRequests | None = None) -> None:
         self._models = models
         self._seed = seed
+        self._kept = kept
 
     async def generate(
         self, model: str, prompt: Prompt, sampling: Sampling, on_token: OnToken | None = None
@@ -52,8 +54,9 @@ class VllmSession:
             sampling = replace(sampling, choices=())
         running = await self._models.running(model)
         seed = derive(derive(self._seed, model), len(ids))
+        write = write_patch if self._kept is None else self._kept.write_patch
         return await self._models.thread.run(
-            lambda emit: write_patch(running, ids, sampling, seed, emit), on_token
+            lambda emit: write(running, ids, sampling, seed, emit), on_token
         )
 
     async def score(self, model: str, prompt: Prompt, choices: Sequence[int]) -> list[float]:
@@ -73,5 +76,6 @@ class VllmSession:
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[VllmSession]:
-        """A session with its own draws; the prefix cache has the answer so far."""
+        """A session with its own draws and no open request; the prefix cache has the answer so
+        far."""
         yield VllmSession(self._models, seed)

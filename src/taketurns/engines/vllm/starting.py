@@ -173,13 +173,11 @@ async def _start_in_turn(library: Library, group: Sequence[_Prepared]) -> list[S
 
 
 async def _start(library: Library, prepared: _Prepared) -> StartedEngine:
-    from taketurns.engines.vllm.executors import tied
-
     plan, config = prepared.plan, prepared.config
     began = time.monotonic()
 
     def make() -> Any:
-        executor = tied(library.Executor.get_class(config))
+        executor = library.tied(library.Executor.get_class(config))
         return library.AsyncLLM(
             config, executor, log_stats=False, log_requests=False, start_engine_loop=False
         )
