@@ -68,14 +68,13 @@ class PatchTokens:
             self.scores, self.finish = scores, self.over
             return
         sampling, criterion = self._sampling, self._sampling.stopping
-        assert token.id is not None
         weighed = criterion is not None and criterion.entropy and token.top
         if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
             self.finish = criterion.finish  # the patch ends before this token, which is dropped
             return
         if self._listed != (wanted := sampling.logprobs):
             token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
-            assert token.id is not None
+        assert token.id is not None, "a patch by ids has no other tokens"
         if token.id in self._ends:
             self.finish, self.end = "stop", token
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -160,7 +162,10 @@ def test_a_team_file_has_arguments_for_all_models_and_for_one(
     ("engine", "says"),
     [
         ({"kind": "local", "vllm": {"seed": 1}}, 'vllm is a key of kind "vllm"'),
-        ({"kind": "http", "memory": "1 GiB"}, 'memory is a key of kind "local" and "vllm"'),
+        (
+            {"kind": "http", "urls": ["http://x"], "memory": "1 GiB"},
+            'memory is a key of kind "local" and "vllm"',
+        ),
         ({"kind": "vllm", "threads": 2}, 'threads is a key of kind "local"'),
         ({"kind": "vllm", "urls": ["http://x"]}, 'urls is a key of kind "http"'),
     ],
@@ -205,8 +210,18 @@ def test_an_old_vllm_is_said_at_once(
 
 def test_a_vllm_that_cannot_be_imported_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "require_vllm", lambda: None)
-    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm", None)
     for name in library._ENVIRONMENT:
         monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=r"cannot be imported .*: install a version that fits"):
+        library.import_vllm()
+
+
+def test_a_script_that_starts_vllm_when_it_is_imported_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a process of vLLM's that `multiprocessing` has just begun."""
+    monkeypatch.setattr(library, "require_vllm", lambda: None)
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ConfigError, match="put what the script does under if __name__"):
         library.import_vllm()

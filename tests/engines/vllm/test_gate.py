@@ -26,10 +26,12 @@ def test_two_kinds_are_never_inside_and_all_come_through(kinds: list[Kind], seed
                 await asyncio.sleep(0)
             async with gate.passing(kind):
                 inside[kind] += 1
-                assert not (inside["top"] and inside["given"])
-                for _ in range(draws.randrange(4)):
-                    await asyncio.sleep(0)
-                inside[kind] -= 1
+                try:
+                    assert not (inside["top"] and inside["given"])
+                    for _ in range(draws.randrange(4)):
+                        await asyncio.sleep(0)
+                finally:
+                    inside[kind] -= 1
 
         tasks = [asyncio.create_task(request(kind)) for kind in kinds]
         for task in tasks:

@@ -130,8 +130,9 @@ class VllmEngine:
         await asyncio.shield(self._start)
 
     async def _start_all(self, infos: Sequence[ModelInfo]) -> None:
-        library = self._library or await asyncio.to_thread(import_vllm)
-        self._library = library
+        library = self._library
+        if library is None:
+            library = self._library = await asyncio.to_thread(import_vllm)
         self._engines = await start_engines(library, tuple(self._models.values()), self._settings)
         by_name = {info.name: info for info in infos}
         running = {}

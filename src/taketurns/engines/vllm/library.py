@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -68,6 +69,11 @@ def require_vllm() -> None:
 def import_vllm() -> Library:
     """Import vLLM; this takes some ten seconds. Raises ConfigError if it cannot be used."""
     require_vllm()
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "vLLM's processes import the script that starts vLLM, so it must start nothing when it "
+            'is imported: put what the script does under if __name__ == "__main__":'
+        )
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

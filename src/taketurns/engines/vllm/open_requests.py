@@ -13,7 +13,7 @@ draws of a turn would depend on whether an open request was had.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +74,7 @@ class OpenRequest:
         while True:
             yield await self._inputs.get()
 
-    async def _until_it_stops(self, written: list[int]) -> AsyncIterator[Any]:
+    async def _until_it_stops(self, written: list[int]) -> AsyncGenerator[Any, None]:
         async for output in self._outputs:
             written += output.outputs[0].token_ids
             self.stopped = output.outputs[0].finish_reason is not None

@@ -44,7 +44,7 @@ class StartedEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class PreparedEngine:
     """An engine before it is started: vLLM has accepted its arguments."""
 
     plan: EnginePlan
@@ -60,7 +60,7 @@ async def start_engines(
     Raises ConfigError for arguments and models that vLLM does not take, CapacityError if they do
     not fit the memory, both before anything is loaded; EngineError if an engine does not start.
     Then none is left running."""
-    prepared = await asyncio.to_thread(_prepare, library, models, settings)
+    prepared = await asyncio.to_thread(prepare_engines, library, models, settings)
     tasks = [asyncio.create_task(_start_in_turn(library, group)) for group in _groups(prepared)]
     with _showing(len(prepared)):
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,9 +82,16 @@ def _stop(llm: Any) -> None:
     llm.shutdown(timeout=_END_SECONDS)
 
 
-def _prepare(
+def _stop_when_made(making: asyncio.Task[Any]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        _stop(making.result())
+
+
+def prepare_engines(
     library: Library, models: Sequence[Candidate], settings: EngineConfig
-) -> list[_Prepared]:
+) -> list[PreparedEngine]:
+    """The engines for these models, before anything is loaded: vLLM has accepted their arguments,
+    and each has its part of the memory. Raises ConfigError and CapacityError."""
     cpu = library.cpu
     further = {
         model.name: further_arguments(model, settings, library.arguments) for model in models
@@ -107,12 +114,14 @@ def _prepare(
                 "use another model, or correct the vllm mapping"
             ) from error
         device = "cpu" if cpu else (arguments.get("device_ids") or [0])[0]
-        prepared.append(_Prepared(plan, config, device))
+        prepared.append(PreparedEngine(plan, config, device))
     _divide_memory(library, prepared, settings)
     return prepared
 
 
-def _divide_memory(library: Library, prepared: Sequence[_Prepared], settings: EngineConfig) -> None:
+def _divide_memory(
+    library: Library, prepared: Sequence[PreparedEngine], settings: EngineConfig
+) -> None:
     needs = [_need(each) for each in prepared]
     caches = [each.config.cache_config for each in prepared]
     if library.cpu or settings.memory_bytes is not None:
@@ -129,7 +138,7 @@ def _divide_memory(library: Library, prepared: Sequence[_Prepared], settings: En
             cache.gpu_memory_utilization = share
 
 
-def _need(prepared: _Prepared) -> EngineNeed:
+def _need(prepared: PreparedEngine) -> EngineNeed:
     config, spec = prepared.config, prepared.plan.models[0].spec
     model, parallel = config.model_config, config.parallel_config
     settled = bool(_MEMORY & prepared.plan.further.keys())
@@ -152,16 +161,16 @@ def _need(prepared: _Prepared) -> EngineNeed:
     )
 
 
-def _groups(prepared: Sequence[_Prepared]) -> list[list[_Prepared]]:
+def _groups(prepared: Sequence[PreparedEngine]) -> list[list[PreparedEngine]]:
     """Those that may start at the same time, one of each group after the other: an engine measures
     the memory of its GPU while it starts, and another one there would change it."""
-    groups: dict[object, list[_Prepared]] = {}
+    groups: dict[object, list[PreparedEngine]] = {}
     for number, each in enumerate(prepared):
         groups.setdefault(number if each.device == "cpu" else each.device, []).append(each)
     return list(groups.values())
 
 
-async def _start_in_turn(library: Library, group: Sequence[_Prepared]) -> list[StartedEngine]:
+async def _start_in_turn(library: Library, group: Sequence[PreparedEngine]) -> list[StartedEngine]:
     started: list[StartedEngine] = []
     try:
         for each in group:
@@ -172,7 +181,7 @@ async def _start_in_turn(library: Library, group: Sequence[_Prepared]) -> list[S
     return started
 
 
-async def _start(library: Library, prepared: _Prepared) -> StartedEngine:
+async def _start(library: Library, prepared: PreparedEngine) -> StartedEngine:
     plan, config = prepared.plan, prepared.config
     began = time.monotonic()
 
@@ -187,7 +196,7 @@ async def _start(library: Library, prepared: _Prepared) -> StartedEngine:
         llm = await asyncio.shield(making)
     except asyncio.CancelledError:
         # A thread cannot be stopped; what it starts is ended as soon as it can be.
-        making.add_done_callback(lambda made: made.exception() or _stop(made.result()))
+        making.add_done_callback(_stop_when_made)
         raise
     except Exception as error:
         raise EngineError(
