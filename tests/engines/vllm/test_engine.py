@@ -287,3 +287,23 @@ def test_it_serves_one_event_loop_after_another(three_models: dict[str, str]) ->
     assert first.token_ids == second.token_ids
     assert len(fakes) == 1
     asyncio.run(engine.close())
+
+
+async def test_engines_on_one_gpu_have_parts_of_it(
+    make: Make, three_models: dict[str, str]
+) -> None:
+    """By their weights; the team file's own numbers stay."""
+    models = {
+        "a": ModelSpec(three_models["m0"]),
+        "b": ModelSpec(three_models["m1"], device="cuda:0"),
+        "c": ModelSpec(three_models["m2"], device="cuda:1", vllm={"gpu_memory_utilization": 0.5}),
+    }
+    made = make(EngineConfig(kind="vllm", memory_bytes=3 << 20), False, **models)
+    await made.engine.load("a")
+    caches = {
+        fake.vllm_config.model_config.model: fake.vllm_config.cache_config for fake in made.fakes
+    }
+    a, b, c = (caches[three_models[name]] for name in ("m0", "m1", "m2"))
+    assert a.gpu_memory_utilization + b.gpu_memory_utilization == pytest.approx(0.9, abs=1e-3)
+    assert (a.kv_cache_memory_bytes, c.kv_cache_memory_bytes) == (1 << 20, None)
+    assert c.gpu_memory_utilization == 0.5

@@ -13,9 +13,9 @@ GIB = 1 << 30
 
 
 def need(
-    weights: int = GIB, token: int = 1 << 17, device: int | str = "cpu", settled: bool = False
+    weights: int = GIB, token: int = 1 << 17, device: int | str = "cpu", bounded: bool = False
 ) -> EngineNeed:
-    return EngineNeed("a", weights, token, 2048, device, settled)
+    return EngineNeed("a", weights, token, 2048, device, bounded)
 
 
 sizes = st.lists(
@@ -48,7 +48,7 @@ def test_too_little_memory_is_refused() -> None:
         cpu_caches([need(), need()], 3 * GIB, None)
     with pytest.raises(CapacityError, match="an answer of 2048 tokens, the context of a"):
         cpu_caches([need()], 4 * GIB, 1 << 20)
-    assert cpu_caches([need(settled=True)], 4 * GIB, 1 << 20)
+    assert cpu_caches([need(bounded=True)], 4 * GIB, 1 << 20)
 
 
 def test_a_gpu_is_divided_by_weights() -> None:

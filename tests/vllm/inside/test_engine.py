@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -163,7 +164,7 @@ async def test_open_requests_write_what_fresh_ones_write(engine: VllmEngine, mod
     endless = Sampling(16, 0.0, 1.0, options=SamplingOptions(ignore_eos=True))
 
     async def answer(number: int, kept: bool) -> list[tuple[int, ...]]:
-        engine._settings = replace(SETTINGS, open_requests=kept)
+        engine.keep_requests(kept)
         ids = (await prompts(engine, model))[number % len(QUESTIONS)] + [60 + number]
         patches = []
         async with engine.session(number, 512) as session:
@@ -180,7 +181,7 @@ async def test_open_requests_write_what_fresh_ones_write(engine: VllmEngine, mod
         fresh = await asyncio.gather(*(answer(number, False) for number in range(32)))
         kept = await asyncio.gather(*(answer(number, True) for number in range(32)))
     finally:
-        engine._settings = SETTINGS
+        engine.keep_requests(False)
     same = sum(a == b for a, b in zip(fresh, kept, strict=True))
     print(f"{same} of {len(fresh)} answers are equal")
     assert same >= 0.9 * len(fresh)
@@ -230,16 +231,20 @@ async def test_stop_strings_end_a_patch_wherever_they_begin(engine: VllmEngine) 
     assert found
 
 
-async def test_formats_are_kept_to(engine: VllmEngine) -> None:
+@pytest.mark.parametrize(
+    "wanted", [{"choice": ["12", "345"]}, {"regex": "[0-9]{2,4}"}, {"grammar": 'start: "7" "8"'}]
+)
+async def test_formats_are_kept_to(engine: VllmEngine, wanted: dict[str, Any]) -> None:
     info = await engine.info("aligned")
-    answer_format = read_format({"choice": ["north", "south"]})
+    answer_format = read_format(wanted)
     assert answer_format is not None
-    state = format_state(answer_format, Policy(), [info])
+    state = format_state(answer_format, Policy(patch_size=16, max_tokens=16), [info])
     assert state is not None
+    pattern = {"choice": "12|345", "regex": "[0-9]{2,4}", "grammar": "78"}[answer_format.kind]
     for ids in (await prompts(engine))[:4]:
         constraint = state.constraint(0)
         done = await written(engine, "aligned", ids, replace(GREEDY, constraint=constraint))
-        assert info.codec.decode(done.token_ids) in ("north", "south")
+        assert re.fullmatch(pattern, info.codec.decode(done.token_ids))
 
 
 async def test_a_prompts_own_tokens_have_their_probabilities(

@@ -60,6 +60,7 @@ class VllmEngine:
         self._models = {model.name: model for model in models}
         self._settings = settings or EngineConfig(kind="vllm")
         self._library = library
+        self._open_requests = self._settings.open_requests
         self._info: dict[str, ModelInfo] = {}
         self._reading = threading.Lock()
         self._starting = threading.Lock()
@@ -86,7 +87,7 @@ class VllmEngine:
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[VllmSession]:
         """Open an answer. This never waits, because vLLM queues requests itself."""
-        kept = OpenRequests(tokens) if self._settings.open_requests else None
+        kept = OpenRequests(tokens) if self._open_requests else None
         try:
             yield VllmSession(self, seed, kept)
         finally:
@@ -107,6 +108,10 @@ class VllmEngine:
             infos = [await self.info(name) for name in self._models]
             await self.thread.run(lambda _: self._started(infos))
         return self._running[model]
+
+    def keep_requests(self, kept: bool) -> None:
+        """Whether sessions that are opened from now on keep open requests."""
+        self._open_requests = kept
 
     def counters(self, model: str) -> ModelCounters:
         """The counters of a model's requests."""

@@ -43,14 +43,15 @@ class EnginePlan:
 class EngineNeed:
     """What an engine needs: `weights` bytes (None: unknown), `token` bytes for the keys and values
     of a token, for prompts and continuations of up to `context` tokens. `device` is a GPU's index,
-    or "cpu". `settled`: the team file says how much memory it has."""
+    or "cpu". `bounded`: a token may need less, as with sliding windows, or the team file says what
+    memory the engine has, so that a lack of it is for vLLM to find."""
 
     names: str
     weights: int | None
     token: int
     context: int
     device: int | str
-    settled: bool = False
+    bounded: bool = False
 
 
 def plan_engines(
@@ -79,16 +80,19 @@ def cpu_caches(needs: Sequence[EngineNeed], free: int, wanted: int | None) -> li
             f"{len(needs)} vLLM engines need {_gib(used + (wanted or 0))}, and {_gib(free)} are "
             "free: use smaller models, fewer of them, or less engine.memory"
         )
-    total = int((free - used) * _CPU_SHARE) if wanted is None else wanted
-    whole = sum(need.token for need in needs)
-    sizes = [total * need.token // whole for need in needs]
+    sizes = divide(needs, int((free - used) * _CPU_SHARE) if wanted is None else wanted)
     if wanted is None:
         full = [need.token * need.context * _MOST_ANSWERS for need in needs]
         sizes = list(map(min, sizes, full))
     for need, size in zip(needs, sizes, strict=True):
-        if not need.settled:
-            _check_room(need, size)
+        _check_room(need, size)
     return sizes
+
+
+def divide(needs: Sequence[EngineNeed], total: int) -> list[int]:
+    """The parts of `total` bytes in which the engines have room for equal numbers of tokens."""
+    whole = sum(need.token for need in needs)
+    return [total * need.token // whole for need in needs]
 
 
 def gpu_shares(needs: Sequence[EngineNeed], totals: Mapping[int, int]) -> list[float]:
@@ -108,15 +112,14 @@ def gpu_shares(needs: Sequence[EngineNeed], totals: Mapping[int, int]) -> list[f
                 "tensor_parallel_size in vllm"
             )
         part = (need.weights or 0) + rest // len(there)
-        if not need.settled:
-            _check_room(need, rest // len(there))
+        _check_room(need, rest // len(there))
         shares.append(part / totals[need.device])
     return shares
 
 
 def _check_room(need: EngineNeed, size: int) -> None:
     """Raise CapacityError if not even one answer of full length has room."""
-    if size < need.token * need.context:
+    if not need.bounded and size < need.token * need.context:
         raise CapacityError(
             f"an answer of {need.context} tokens, the context of {need.names}, needs "
             f"{_gib(need.token * need.context)} for its keys and values, and {_gib(size)} are "

@@ -22,6 +22,7 @@ from taketurns.engines.vllm.plan import (
     EngineNeed,
     EnginePlan,
     cpu_caches,
+    divide,
     gpu_shares,
     plan_engines,
 )
@@ -122,26 +123,31 @@ def prepare_engines(
 def _divide_memory(
     library: Library, prepared: Sequence[PreparedEngine], settings: EngineConfig
 ) -> None:
-    needs = [_need(each) for each in prepared]
-    caches = [each.config.cache_config for each in prepared]
-    if library.cpu or settings.memory_bytes is not None:
-        free = free_bytes("cpu") if library.cpu else sys.maxsize
-        sizes = cpu_caches(needs, free, settings.memory_bytes)
-        for need, cache, size in zip(needs, caches, sizes, strict=True):
-            if not need.settled:
-                cache.kv_cache_memory_bytes = size
-        return
-    devices = {need.device for need in needs if isinstance(need.device, int)}
-    totals = {device: library.platform.get_device_total_memory(device) for device in devices}
-    for need, cache, share in zip(needs, caches, gpu_shares(needs, totals), strict=True):
-        if not need.settled:
+    """Give each engine its part of the memory, where the team file does not say it."""
+    needs, wanted = [_need(each) for each in prepared], settings.memory_bytes
+    sizes: Sequence[int | None] = [None] * len(needs)
+    shares: Sequence[float | None] = [None] * len(needs)
+    if library.cpu:
+        sizes = cpu_caches(needs, free_bytes("cpu"), wanted)
+    else:
+        devices = {need.device for need in needs if isinstance(need.device, int)}
+        totals = {device: library.platform.get_device_total_memory(device) for device in devices}
+        # vLLM asks for this share even where the size of the caches is given (0.32).
+        shares = gpu_shares(needs, totals)
+        if wanted is not None:
+            sizes = divide(needs, wanted)
+    for each, size, share in zip(prepared, sizes, shares, strict=True):
+        given, cache = each.plan.further.keys(), each.config.cache_config
+        if share is not None and "gpu_memory_utilization" not in given:
             cache.gpu_memory_utilization = share
+        if size is not None and not _MEMORY & given:
+            cache.kv_cache_memory_bytes = size
 
 
 def _need(prepared: PreparedEngine) -> EngineNeed:
     config, spec = prepared.config, prepared.plan.models[0].spec
     model, parallel = config.model_config, config.parallel_config
-    settled = bool(_MEMORY & prepared.plan.further.keys())
+    given = bool(_MEMORY & prepared.plan.further.keys())
     # The keys and values of other kinds of attention are smaller than this.
     plain = not (model.use_mla or model.is_hybrid or model.get_sliding_window())
     parts = parallel.tensor_parallel_size * parallel.pipeline_parallel_size
@@ -157,7 +163,7 @@ def _need(prepared: PreparedEngine) -> EngineNeed:
         token=size,
         context=model.max_model_len,
         device=prepared.device,
-        settled=settled or not plain,
+        bounded=given or not plain,
     )
 
 
