@@ -309,6 +309,8 @@ def messages() -> tuple[Message, ...]:
 INTERNAL = {
     ("engines/local/worker.py", "_ask"): "a call after close(), which only code can make",
     ("engines/local/worker.py", "_stop"): "close() while an answer is written, as above",
+    ("engines/vllm/engine_thread.py", "_running"): "a call after close(), as above",
+    ("engines/vllm/engine_thread.py", "run"): "close() while an answer is written, as above",
 }
 """Places that no user's input reaches, and why."""
 SERVERS = {("engines/http/faults.py", "refuse"), ("engines/http/protocol.py", "_finish")}

@@ -13,6 +13,7 @@ from taketurns.errors import EngineError
 from taketurns.types import Token
 
 T = TypeVar("T")
+_CLOSED = "the engine is closed"
 
 
 class EngineThread:
@@ -44,6 +45,11 @@ class EngineThread:
         loop = self._running()
         try:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(emit), loop))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and (task is None or not task.cancelling()):
+                raise EngineError(_CLOSED) from None  # the work was cancelled, not its caller
+            raise
         finally:
             shown = False
 
@@ -68,7 +74,7 @@ class EngineThread:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._closed:
-                raise EngineError("the engine is closed: open another team")
+                raise EngineError(_CLOSED)
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
