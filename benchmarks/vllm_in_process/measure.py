@@ -29,6 +29,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any
 
 import httpx
+import psutil
 import torch
 import yaml
 
@@ -36,6 +37,7 @@ from taketurns import Query, Team, Trace
 from taketurns.config.loading import load_team_config
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.engines.vllm.engine import VllmEngine
+from taketurns.engines.vllm.running import RunningModel
 from taketurns.integrations.export.run import export_folded
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers.head import Head, HeadConfig, Scale
@@ -53,12 +55,15 @@ _READY = 1800  # seconds for the servers to start
 class Figures:
     """A system's answers: `rate` is tokens a second at `at_a_time` answers, `first` the seconds to
     the first token of a single answer (median), `floor` the tokens a second if its turns took the
-    least time, on processors that its models share."""
+    least time, on processors that its models share. `busy` is the processor time of a token in
+    seconds, of this process and all that it started: it changes least with the machine's other
+    work."""
 
     system: str
     at_a_time: int
     tokens: int
     rate: float
+    busy: float
     first: float
     floor: float | None = None
     load: float = 0.0
@@ -174,7 +179,9 @@ async def measure_team(
 ) -> Figures:
     """Measure a team once."""
     async with recording(team) as (recorded, engine):
+        before = processor_time()
         tokens, seconds = await answer_all(recorded, questions.take(job.answers))
+        busy = processor_time() - before
         turns: list[Turn] = engine.turns
     firsts = [await first_token(team, query) for query in questions.take(job.singles)]
     least = sum(floor_seconds(turns, known).values())
@@ -183,6 +190,7 @@ async def measure_team(
         at_a_time=job.answers,
         tokens=tokens,
         rate=tokens / seconds,
+        busy=busy / tokens,
         first=median(firsts),
         floor=tokens / least if least else None,
         load=os.getloadavg()[0],
@@ -200,17 +208,37 @@ async def measure_bare(team: Team, job: Job, questions: Questions) -> Figures:
         return [list(draft.prompt(0)) for draft in drafts]
 
     many, few = await prompts(job.answers), await prompts(job.singles)
+    before = processor_time()
     took = await engine.thread.run(lambda _: write(model, many, job.tokens))
-    firsts = [(await engine.thread.run(lambda _, p=p: write(model, [p], 1)))[0] for p in few]
+    busy = processor_time() - before
+    firsts = [await measure_single(engine, model, prompt) for prompt in few]
     tokens = job.answers * job.tokens
     return Figures(
         system="one model, vLLM alone",
         at_a_time=job.answers,
         tokens=tokens,
         rate=tokens / took[-1],
+        busy=busy / tokens,
         first=median(firsts),
         load=os.getloadavg()[0],
     )
+
+
+def processor_time() -> float:
+    """The processor time so far, in seconds, of this process and of all that it started."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
+async def measure_single(engine: VllmEngine, model: RunningModel, prompt: Sequence[int]) -> float:
+    """The seconds until the first token of a request on an idle engine."""
+    return (await engine.thread.run(lambda _: write(model, [prompt], 1)))[0]
+
+
+async def measure_rates(engine: VllmEngine, model: RunningModel) -> Rates:
+    """A model's rates, measured in the engines' thread."""
+    return await engine.thread.run(lambda _: rates(model))
 
 
 async def in_process(
@@ -225,7 +253,7 @@ async def in_process(
             known = {}
             for candidate in config.candidates:
                 model = await engine.running(candidate.name)
-                known[candidate.name] = await engine.thread.run(lambda _, m=model: rates(m))
+                known[candidate.name] = await measure_rates(engine, model)
             alone = team.alone(config.candidates[-1].name)
             for _ in range(job.rounds):
                 yield await measure_bare(alone, job, questions)
@@ -337,13 +365,13 @@ def table(found: Sequence[Figures]) -> Iterator[str]:
         if each.system not in best or each.rate > best[each.system].rate:
             best[each.system] = each
     one = best["one model, vLLM alone"].rate
-    yield "| | tokens/s | of one model | of its floor | first token, ms |"
-    yield "|---|---|---|---|---|"
+    yield "| | tokens/s | of one model | of its floor | processor, ms a token | first token, ms |"
+    yield "|---|---|---|---|---|---|"
     for each in best.values():
         floor = "" if each.floor is None else f"{each.rate / each.floor:.2f}"
         yield (
             f"| {each.system} | {each.rate:.0f} | {each.rate / one:.2f} | {floor} | "
-            f"{1000 * each.first:.0f} |"
+            f"{1000 * each.busy:.2f} | {1000 * each.first:.0f} |"
         )
 
 

@@ -265,8 +265,8 @@ def started(team: Path, when: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def gone(children: list[psutil.Process]) -> None:
-    """Raise unless all of them end soon."""
-    _, left = psutil.wait_procs(children, timeout=60)
+    """Raise unless all of them end: at once, or as soon as they have imported vLLM."""
+    _, left = psutil.wait_procs(children, timeout=300)
     alive = [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
     for child in alive:
         child.kill()

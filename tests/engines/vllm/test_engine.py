@@ -170,6 +170,16 @@ async def test_a_cancelled_patch_ends_its_request(make: Make) -> None:
         assert not made.fakes[0].open
 
 
+async def test_what_forks_share_is_read_before_them(make: Make) -> None:
+    made = make()
+    async with made.engine.session(1) as session:
+        await session.read("m0", PROMPT)
+        async with session.fork(2) as fork:
+            done = await fork.generate("m0", [*PROMPT, 5], GREEDY)
+    assert done.token_ids == written([*PROMPT, 5], 8)
+    assert made.fakes[0].asked == [PROMPT, [*PROMPT, 5]]
+
+
 async def test_equal_models_share_an_engine(make: Make, three_models: dict[str, str]) -> None:
     made = make(None, a=three_models["m0"], b=three_models["m1"], switcher=three_models["m0"])
     await made.engine.load("a")

@@ -67,6 +67,12 @@ class VllmSession:
         running = await self._models.running(model)
         return await self._models.thread.run(lambda _: score_next(running, ids, choices))
 
+    async def read(self, model: str, prompt: Prompt) -> None:
+        """Compute the prompt now, so that every later fork finds it in the prefix cache."""
+        ids = (await self._models.info(model)).prompt_ids(prompt, 1)
+        running = await self._models.running(model)
+        await self._models.thread.run(lambda _: score_next(running, ids, ids[:1]))
+
     async def prompt_logprobs(self, model: str, prompt: Prompt, top: int) -> tuple[Token, ...]:
         """The prompt's tokens with their log-probabilities and the `top` most probable ones in
         their places; the first has none. The whole prompt is computed for it."""
