@@ -228,7 +228,7 @@ def test_a_team_is_served(teams: Teams) -> None:
 def test_no_process_is_left_after_kill_9(teams: Teams, when: str) -> None:
     with started(teams.vllm, when) as process:
         parent = psutil.Process(process.pid)
-        until = monotonic() + 120
+        until = monotonic() + SECONDS
         while len(engines(parent)) < 2:
             assert monotonic() < until
             sleep(0.2)

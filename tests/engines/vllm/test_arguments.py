@@ -211,7 +211,7 @@ def test_an_old_vllm_is_said_at_once(
 def test_a_vllm_that_cannot_be_imported_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "require_vllm", lambda: None)
     monkeypatch.setitem(sys.modules, "vllm", None)
-    for name in library._ENVIRONMENT:
+    for name in (library._SPAWN[0], *library._ENVIRONMENT):
         monkeypatch.setenv(name, "x")
     with pytest.raises(ConfigError, match=r"cannot be imported .*: install a version that fits"):
         library.import_vllm()

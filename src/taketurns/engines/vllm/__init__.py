@@ -4,5 +4,5 @@
 `plan` says which models share an engine and what memory each has. `library` imports vLLM and
 `engine_thread` is the thread in which it runs. `session` is an answer, `requests` its requests,
 `outputs` what comes back, `open_requests` the requests that stay open between the turns of a model.
-`executors` is the only part that vLLM's own processes load.
+`executors` is the only part that vLLM's own processes use.
 """

