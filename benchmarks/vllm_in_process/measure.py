@@ -116,6 +116,7 @@ def team_files(folder: Path, candidates: Sequence[str]) -> dict[str, TeamConfig]
         name: Scale(torch.zeros(128), torch.ones(128), 0.3 * torch.randn(3, 128, generator=draws))
         for name in config.readers
     }
+    (folder / "head").mkdir()
     Head(config, scales, torch.zeros(4, 3)).save(folder / "head")
     bundled = replace(
         load_team_config("pocket"), switcher=SwitcherConfig("head", path=str(folder / "head"))
@@ -233,7 +234,8 @@ def processor_time() -> float:
 
 async def measure_single(engine: VllmEngine, model: RunningModel, prompt: Sequence[int]) -> float:
     """The seconds until the first token of a request on an idle engine."""
-    return (await engine.thread.run(lambda _: write(model, [prompt], 1)))[0]
+    first, _ = await engine.thread.run(lambda _: write(model, [prompt], 1))
+    return first
 
 
 async def measure_rates(engine: VllmEngine, model: RunningModel) -> Rates:
@@ -245,15 +247,16 @@ async def in_process(
     configs: dict[str, TeamConfig], job: Job, questions: Questions
 ) -> AsyncIterator[Figures]:
     """All systems that need no server, on the engines of one team after the other."""
+    known: dict[str, Rates] = {}
     for name, config in configs.items():
         async with Team.load(config) as team:
             await team.prepare()
             engine = team.engine
             assert isinstance(engine, VllmEngine)
-            known = {}
             for candidate in config.candidates:
-                model = await engine.running(candidate.name)
-                known[candidate.name] = await measure_rates(engine, model)
+                if candidate.name not in known:  # all systems have the same checkpoints
+                    model = await engine.running(candidate.name)
+                    known[candidate.name] = await measure_rates(engine, model)
             alone = team.alone(config.candidates[-1].name)
             for _ in range(job.rounds):
                 yield await measure_bare(alone, job, questions)

@@ -189,7 +189,7 @@ def test_a_models_arguments_need_the_engine(
 
 def test_a_missing_vllm_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "installed", lambda name: False)
-    with pytest.raises(ConfigError, match=r"needs vLLM, which is not installed: pip install"):
+    with pytest.raises(ConfigError, match=r"needs vLLM, which is not installed: pip install vllm"):
         library.require_vllm()
 
 

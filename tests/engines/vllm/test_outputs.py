@@ -85,5 +85,5 @@ def test_a_command_says_at_once_that_vllm_is_missing(
     ]
     code, _, err = invoke(*made, "--team", team)
     assert code == 2
-    assert "needs vLLM, which is not installed: pip install 'taketurns[vllm]'" in err
+    assert "needs vLLM, which is not installed: pip install vllm" in err
     assert not (tmp_path / "out.jsonl").exists()

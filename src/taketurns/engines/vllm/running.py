@@ -117,7 +117,7 @@ class RunningModel:
             ) from error
         except self.library.refusals as error:
             raise EngineError(
-                f"vLLM refused a request of {self.info.name}: {one_line(error)}"
+                f"vLLM refused a request of {self.info.name}: {one_line(error.__cause__ or error)}"
             ) from error
 
 
