@@ -234,8 +234,8 @@ def processor_time() -> float:
 
 async def measure_single(engine: VllmEngine, model: RunningModel, prompt: Sequence[int]) -> float:
     """The seconds until the first token of a request on an idle engine."""
-    first, _ = await engine.thread.run(lambda _: write(model, [prompt], 1))
-    return first
+    took: list[float] = await engine.thread.run(lambda _: write(model, [prompt], 1))
+    return took[0]
 
 
 async def measure_rates(engine: VllmEngine, model: RunningModel) -> Rates:

@@ -241,8 +241,9 @@ class TeamResolver:
         with self._located("engine"):
             memory = None if entry.memory is None else parse_bytes(entry.memory)
         settings = {key: value for key, value in entry if key in _ENGINE_FIELDS}
-        if entry.deterministic == "auto":
-            settings["deterministic"] = None
+        for key in ("deterministic", "open_requests"):
+            if settings[key] == "auto":
+                settings[key] = None
         return EngineConfig(**settings, memory_bytes=memory)
 
     def _endpoint(self, entry: Any, *path: str | int) -> Endpoint | None:

@@ -51,7 +51,8 @@ class EngineConfig:
     seconds between two tokens of a stream, and `retries` the repetitions of a request. "vllm":
     `memory_bytes` limits the KV caches of all engines together (None: from the free memory), and
     `vllm` has further arguments of vLLM's engines by its names, and with `open_requests` a model's
-    request stays open between its turns in an answer. Any other
+    request stays open between its turns in an answer (None: where vLLM does not schedule ahead).
+    Any other
     kind is a user's own engine (`utils/parts.py`), made with the models and `settings`.
     """
 
@@ -64,7 +65,7 @@ class EngineConfig:
     timeout: float = 300.0
     token_timeout: float = 30.0
     retries: int = 4
-    open_requests: bool = False
+    open_requests: bool | None = None
     vllm: Mapping[str, Any] = field(default_factory=dict, hash=False)
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

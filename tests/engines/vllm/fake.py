@@ -47,6 +47,7 @@ class AsyncEngineArgs:
     tensor_parallel_size: int = 1
     runner: str = "auto"
     device_ids: list[int] | None = None
+    async_scheduling: bool = False
 
     def create_engine_config(self) -> Any:
         if "unsupported" in self.model:
@@ -74,7 +75,9 @@ class AsyncEngineArgs:
                 kv_cache_memory_bytes=None,
                 gpu_memory_utilization=self.gpu_memory_utilization,
             ),
-            scheduler_config=SimpleNamespace(max_num_seqs=self.max_num_seqs),
+            scheduler_config=SimpleNamespace(
+                max_num_seqs=self.max_num_seqs, async_scheduling=self.async_scheduling
+            ),
             use_v2_model_runner=False,
         )
 

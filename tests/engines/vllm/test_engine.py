@@ -19,6 +19,8 @@ from .fake import FakeLLM, fake_library, following
 
 GREEDY = Sampling(8, 0.0, 1.0)
 KEPT = EngineConfig(kind="vllm", open_requests=True)
+FRESH = EngineConfig(kind="vllm", open_requests=False)
+AHEAD = {"async_scheduling": True}
 PROMPT = [10, 11, 12]
 
 
@@ -62,7 +64,7 @@ def written(prompt: list[int], tokens: int) -> tuple[int, ...]:
 
 
 async def test_a_patch_is_what_the_model_writes(make: Make) -> None:
-    made = make()
+    made = make(FRESH)
     seen: list[Token] = []
     async with made.engine.session(1) as session:
         done = await session.generate("m0", PROMPT, GREEDY, seen.append)
@@ -83,8 +85,17 @@ async def test_the_prompt_given_is_not_changed(make: Make) -> None:
     assert prompt == PROMPT
 
 
-@pytest.mark.parametrize("settings", [None, KEPT])
-async def test_turns_continue_the_answer(make: Make, settings: EngineConfig | None) -> None:
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (FRESH, False),
+        (KEPT, True),
+        (EngineConfig(kind="vllm"), True),
+        (EngineConfig(kind="vllm", vllm=AHEAD), False),
+        (EngineConfig(kind="vllm", vllm=AHEAD, open_requests=True), True),
+    ],
+)
+async def test_turns_continue_the_answer(make: Make, settings: EngineConfig, kept: bool) -> None:
     """Open requests write what fresh ones do, and are given only what is new."""
     made = make(settings)
     prompt = list(PROMPT)
@@ -94,8 +105,8 @@ async def test_turns_continue_the_answer(make: Make, settings: EngineConfig | No
             assert done.token_ids == written(prompt, 8)
             prompt += [*done.token_ids, *range(100, 105 + turn)]
     sizes = list(map(len, made.fakes[0].asked))
-    assert sizes == ([3, 6, 7, 8] if settings else [3, 16, 30, 45])
-    assert made.engine.counters("m0").cached_tokens == (10 + 23 + 37 if settings else 0)
+    assert sizes == ([3, 6, 7, 8] if kept else [3, 16, 30, 45])
+    assert made.engine.counters("m0").cached_tokens == (10 + 23 + 37 if kept else 0)
     await asyncio.sleep(0.05)
     assert not made.fakes[0].open
 
@@ -155,7 +166,7 @@ async def test_open_requests_leave_room_for_others(make: Make) -> None:
 
 
 async def test_a_cancelled_patch_ends_its_request(make: Make) -> None:
-    for settings in (None, KEPT):
+    for settings in (FRESH, KEPT):
         made = make(settings)
         await made.engine.load("m0")
         made.fakes[0].pause = lambda: asyncio.sleep(60)
@@ -171,7 +182,7 @@ async def test_a_cancelled_patch_ends_its_request(make: Make) -> None:
 
 
 async def test_what_forks_share_is_read_before_them(make: Make) -> None:
-    made = make()
+    made = make(FRESH)
     async with made.engine.session(1) as session:
         await session.read("m0", PROMPT)
         async with session.fork(2) as fork:

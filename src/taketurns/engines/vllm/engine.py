@@ -87,7 +87,7 @@ class VllmEngine:
     @asynccontextmanager
     async def session(self, seed: int, tokens: int | None = None) -> AsyncIterator[VllmSession]:
         """Open an answer. This never waits, because vLLM queues requests itself."""
-        kept = OpenRequests(tokens) if self._open_requests else None
+        kept = None if self._open_requests is False else OpenRequests(tokens)
         try:
             yield VllmSession(self, seed, kept)
         finally:
@@ -144,7 +144,7 @@ class VllmEngine:
         for engine in self._engines:
             config = engine.llm.vllm_config
             gate = None if config.use_v2_model_runner else LogprobsGate()
-            reservations = _half(config)
+            reservations = self._reservations(config)
             for model in engine.plan.models:
                 running[model.name] = RunningModel(
                     by_name[model.name],
@@ -156,6 +156,15 @@ class VllmEngine:
                 )
         self._running = running
 
+    def _reservations(self, config: Any) -> Reservations:
+        """Half of an engine's places and memory, for requests that stay open; nothing where vLLM
+        schedules ahead, unless the team file says so."""
+        if self._open_requests is None and config.scheduler_config.async_scheduling:
+            return Reservations(0, 0)
+        cache = config.cache_config
+        tokens = (cache.num_gpu_blocks or 0) * cache.block_size
+        return Reservations(config.scheduler_config.max_num_seqs // 2, tokens // 2)
+
     def _read(self, model: str) -> ModelInfo:
         """Read each model's files once, for concurrent answers and from any event loop."""
         with self._reading:
@@ -163,13 +172,6 @@ class VllmEngine:
                 with concerning(model):
                     self._info[model] = _read_info(self._models[model], self._settings)
         return self._info[model]
-
-
-def _half(config: Any) -> Reservations:
-    """Half of an engine's places and memory, for requests that stay open."""
-    cache = config.cache_config
-    tokens = (cache.num_gpu_blocks or 0) * cache.block_size
-    return Reservations(config.scheduler_config.max_num_seqs // 2, tokens // 2)
 
 
 def _read_info(model: Candidate, settings: EngineConfig) -> ModelInfo:
