@@ -229,7 +229,8 @@ def processor_time() -> float:
     """The processor time so far, in seconds, of this process and of all that it started."""
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+    seconds: float = sum(time.user + time.system for time in times)
+    return seconds
 
 
 async def measure_single(engine: VllmEngine, model: RunningModel, prompt: Sequence[int]) -> float:
