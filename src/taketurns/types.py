@@ -76,7 +76,8 @@ class ModelSpec:
     model. `tokenizer` is the tokenizer's path or hub id if it is not with the model, and
     `tokenizer_revision` its revision. `dtype` and `device` accept "auto". `template` replaces the
     tokenizer's chat template (Jinja); `prompt` is the plain prompt of a model without a template,
-    with `{text}` for the question.
+    with `{text}` for the question. `vllm` has further arguments of the model's engine, for an
+    engine of kind vllm.
     """
 
     model: str
@@ -93,6 +94,7 @@ class ModelSpec:
     template: str | None = None
     prompt: str | None = None
     gguf_file: str | None = None
+    vllm: Mapping[str, Any] | None = None
 
     @property
     def tokenizer_source(self) -> tuple[str, str | None]:

@@ -310,6 +310,8 @@ INTERNAL = {
     ("engines/local/lifetime.py", "enter"): "a call after close(), which only code can make",
     ("engines/local/model_threads.py", "close"): "close() while an answer is written, as above",
     ("engines/local/worker.py", "_stop"): "the same",
+    ("engines/vllm/engine_thread.py", "_running"): "a call after close(), as above",
+    ("engines/vllm/engine_thread.py", "run"): "close() while an answer is written, as above",
 }
 """Places that no user's input reaches, and why."""
 SERVERS = {("engines/http/faults.py", "refuse"), ("engines/http/protocol.py", "_finish")}

@@ -113,7 +113,7 @@ def test_greedy_answers_are_the_local_ones_but_for_near_ties(four: Four, tmp_pat
         zip(traces(tmp_path / "team.jsonl"), traces(tmp_path / "local.jsonl"), strict=True)
     )
     apart = [(a, b) for a, b in pairs if ids(a) != ids(b)]
-    gaps = asyncio.run(near_ties(four, apart)) if apart else []
+    gaps = asyncio.run(near_ties(four.local, apart)) if apart else []
     print(f"\n{len(pairs) - len(apart)} of {len(pairs)} greedy answers are equal token for token;")
     print(f"where the others part, the two ways differ by {gaps} in log-probability")
     assert len(apart) < 0.1 * len(pairs)
@@ -124,9 +124,9 @@ def ids(trace: Trace) -> list[tuple[int | None, tuple[int, ...]]]:
     return [(patch.speaker, patch.token_ids) for patch in trace.patches]
 
 
-async def near_ties(four: Four, apart: list[tuple[Trace, Trace]]) -> list[float]:
+async def near_ties(local: Path, apart: list[tuple[Trace, Trace]]) -> list[float]:
     """How much more probable, here, what was written here is than what was written there."""
-    async with Team.load(load_team_config(four.local)) as team:
+    async with Team.load(load_team_config(local)) as team:
         gaps = []
         for there, here in apart:
             index = next(

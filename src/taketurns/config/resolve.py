@@ -25,8 +25,14 @@ from taketurns.errors import ConfigError
 from taketurns.types import Candidate, Endpoint, ModelSpec, SamplingOptions
 
 MOST_CANDIDATES = 64
-_LOCAL_KEYS = ("deterministic", "max_batch", "memory", "threads", "parallel")
-_HTTP_KEYS = ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries")
+_KINDS_OF_KEY: Mapping[str, tuple[str, ...]] = {  # the kinds of engine that have a key
+    **dict.fromkeys(("deterministic", "max_batch", "threads", "parallel"), ("local",)),
+    **dict.fromkeys(
+        ("urls", "api_key_env", "concurrency", "timeout", "token_timeout", "retries"), ("http",)
+    ),
+    "memory": ("local", "vllm"),
+    **dict.fromkeys(("open_requests", "vllm"), ("vllm",)),
+}
 _ENGINE_LIMITS = {
     "max_batch": (1, 1 << 16),
     "concurrency": (1, 1 << 16),
@@ -210,12 +216,12 @@ class TeamResolver:
         if (part := self.parts.get("engine")) is not None:
             return EngineConfig(kind=part.kind, settings=part.settings)
         entry = self.team.engine
-        foreign = _LOCAL_KEYS if entry.kind == "http" else _HTTP_KEYS
-        for key in foreign:
-            if getattr(entry, key) != type(entry).model_fields[key].default:
-                other = "local" if entry.kind == "http" else "http"
+        for key, kinds in _KINDS_OF_KEY.items():
+            default = type(entry).model_fields[key].default
+            if entry.kind not in kinds and getattr(entry, key) != default:
+                others = " and ".join(f'"{kind}"' for kind in kinds)
                 self._refuse(
-                    f'{key} is a key of kind "{other}", but this engine has the kind '
+                    f"{key} is a key of kind {others}, but this engine has the kind "
                     f'"{entry.kind}": remove {key}, or change the kind',
                     "engine",
                     key,
@@ -236,8 +242,9 @@ class TeamResolver:
         with self._located("engine"):
             memory = None if entry.memory is None else parse_bytes(entry.memory)
         settings = {key: value for key, value in entry if key in _ENGINE_FIELDS}
-        if entry.deterministic == "auto":
-            settings["deterministic"] = None
+        for key in ("deterministic", "open_requests"):
+            if settings[key] == "auto":
+                settings[key] = None
         return EngineConfig(**settings, memory_bytes=memory)
 
     def _endpoint(self, entry: Any, *path: str | int) -> Endpoint | None:
@@ -307,6 +314,8 @@ class TeamResolver:
             settings["template"] = self._read(settings["template"], *path, "template")
         if settings["gguf_file"] is not None:
             self._check_gguf(settings, *path)
+        if settings["vllm"] and self.team.engine.kind != "vllm":
+            self._refuse('vllm needs engine.kind "vllm"', *path, "vllm")
         if settings["prompt"] is not None and "{text}" not in settings["prompt"]:
             self._refuse("prompt must contain {text}, where the question goes", *path, "prompt")
         return ModelSpec(**settings)

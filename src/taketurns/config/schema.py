@@ -83,6 +83,8 @@ EngineSchema = schema_of(
     deterministic=(bool | Literal["auto"], "auto"),
     memory=(str | int | None, None),
     memory_bytes=None,
+    open_requests=(bool | Literal["auto"], "auto"),
+    vllm=(dict[str, Any], {}),
     urls=ENDPOINT["urls"],
     api_key_env=ENDPOINT["api_key_env"],
 )

@@ -11,7 +11,7 @@ from taketurns.config.policy import Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal["random", "fixed", "lm", "head", "folded"]
-EngineKind = Literal["local", "http"]
+EngineKind = Literal["local", "http", "vllm"]
 BUNDLED = "pocket"
 JUDGE = "(judge)"
 
@@ -49,7 +49,10 @@ class EngineConfig:
     the engine choose. `parallel` limits the models that run on the CPU at the same time. "http":
     `concurrency` limits the concurrent requests at a replica, `timeout` the seconds of one request
     (all attempts together have twice as many), `token_timeout` the seconds between two tokens of a
-    stream, and `retries` the repetitions of a request. Any other
+    stream, and `retries` the repetitions of a request. "vllm": `memory_bytes` limits the KV caches
+    of all engines together (None: from the free memory), and `vllm` has further arguments of vLLM's
+    engines by its names, and with `open_requests` a model's request stays open between its turns in
+    an answer (None: where vLLM does not schedule ahead). Any other
     kind is a user's own engine (`utils/parts.py`), made with the models and `settings`.
     """
 
@@ -63,6 +66,8 @@ class EngineConfig:
     timeout: float = 300.0
     token_timeout: float = 30.0
     retries: int = 4
+    open_requests: bool | None = None
+    vllm: Mapping[str, Any] = field(default_factory=dict, hash=False)
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 

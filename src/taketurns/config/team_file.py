@@ -41,6 +41,8 @@ def team_yaml(
     engine = _changed(team.engine) | dict(team.engine.settings)
     if "memory_bytes" in engine:
         engine["memory"] = engine.pop("memory_bytes")
+    if team.engine.vllm:
+        engine["vllm"] = dict(team.engine.vllm)
     document = {
         "candidates": [
             {

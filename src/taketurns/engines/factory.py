@@ -17,6 +17,10 @@ def make_engine(models: Sequence[Candidate], settings: EngineConfig) -> Engine:
         from taketurns.engines.http.engine import HttpEngine
 
         return HttpEngine(models, settings)
+    if settings.kind == "vllm":
+        from taketurns.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(models, settings)
     if settings.kind != "local":
         engine: Engine = make_part("engines", settings.kind, settings.settings, models)
         require_methods(

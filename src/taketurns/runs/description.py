@@ -141,7 +141,7 @@ def _content(spec: ModelSpec, content: str | None) -> Any:
     """A model's settings, with local paths replaced by their contents, so that a folder may move.
     Newer settings that are not used are left out, as in outputs of older versions."""
     record = _plain(asdict(spec))
-    newer = ("tokenizer_revision", "gguf_file")
+    newer = ("tokenizer_revision", "gguf_file", "vllm")
     record = {k: v for k, v in record.items() if v is not None or k not in newer}
     local = [
         key

@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "plan": ("simpy",),
     "ray": ("ray",),
     "traces": ("opentelemetry.exporter", "opentelemetry.sdk"),
+    "vllm": ("vllm",),
 }
 """The modules of each extra."""
 REPORT = ("matplotlib", "scipy", "statsmodels")

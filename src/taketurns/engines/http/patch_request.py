@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, log
 from typing import Any
 
 from taketurns.checkpoints.control_tokens import RenderedPrompt
-from taketurns.checkpoints.text import StopFilter
 from taketurns.engines.base import OnToken
 from taketurns.engines.http.client import Client
 from taketurns.engines.http.faults import RetryableError
@@ -17,11 +15,11 @@ from taketurns.engines.http.fleet import ModelServers, RequestCounters
 from taketurns.engines.http.formats import format_field
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
+from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens
 from taketurns.errors import UnavailableError
-from taketurns.types import HANDED_OVER, Completion, Finish, Sampling, SamplingOptions, Token
+from taketurns.types import HANDED_OVER, Completion, Sampling, SamplingOptions, Token
 from taketurns.utils.seeds import derive
 
-_MOST_TOLD = 20  # most probable tokens per position; what a vLLM server allows by default
 _LAST_WORDS = 1.0  # seconds for a stream to end after its last token
 
 
@@ -38,23 +36,14 @@ class PatchRequest:
 
     def __post_init__(self) -> None:
         sampling, info = self.sampling, self.served.info
-        self._tokens: list[Token] = []
+        listed = _listed(sampling, self.served.abilities)
+        self._patch = PatchTokens(info, self.prompt, sampling, self.on_token, listed)
         self._text = ""
         self._parts = 0  # events with text
-        self._scores: tuple[float, ...] | None = None
         self._usages: list[PromptUsage] = []
-        self._finish: Finish | None = None
         self._criterion = sampling.stopping
-        self._over: Finish | None = None  # why the patch ends, once its last token is known
         self._hidden = False  # a stream left out tokens, so the rest is requested without one
-        self._asked = replace(sampling, logprobs=_told(sampling, self.served.abilities))
-        options = sampling.options
-        self._ends = info.end_token_ids.union(sampling.stop_token_ids, options.stop_token_ids)
-        self._end: Token | None = None
-        self._writes_on = False  # the server does not know the token that ended the patch
-        self._stops = StopFilter(sampling.stop, sampling.written)
-        special = not options.skip_special_tokens
-        self._reader = info.codec.stream(self.prompt, special=special)
+        self._asked = replace(sampling, logprobs=listed)
 
     async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Request the rest of the patch from the server at `url`. The request may take `seconds`,
@@ -64,34 +53,31 @@ class PatchRequest:
         latest = clock() + seconds
         body = self._request()
         if body is None:
-            self._finish = self._over or "length"  # only the server's finish reason was missing
+            # Only the server's finish reason was missing.
+            self._patch.finish = self._patch.over or "length"
         elif body.get("stream"):
             await self._stream(client, url, body, seconds, token_seconds)
-            if self._hidden and self._finish is None:
+            if self._hidden and self._patch.finish is None:
                 await self.go_on(client, url, max(0.0, latest - clock()), token_seconds)
         else:
             reply = await client.post(url, body, self.served.key, seconds)
             self._take(self._read(reply))
-        if self._finish is None:
+        if self._patch.finish is None:
             raise RetryableError("the reply ended before the patch did")
 
     def completion(self) -> Completion:
         """The whole patch, once `go_on` has raised no RetryableError."""
-        assert self._finish is not None, "the patch is not whole"
+        assert self._patch.finish is not None, "the patch is not whole"
         by_ids = self.served.abilities.token_ids
-        logprobs = None
-        if by_ids and self.sampling.logprobs is not None:
-            known = tuple(t.logprob for t in self._tokens if t.logprob is not None)
-            logprobs = known if len(known) == len(self._tokens) else None
         return Completion(
-            token_ids=tuple(token.id for token in self._tokens if token.id is not None),
-            finish=self._finish,
+            token_ids=tuple(self._patch.ids),
+            finish=self._patch.finish,
             text=None if by_ids else self._text,
-            logprobs=logprobs,
+            logprobs=self._patch.logprobs if by_ids else None,
             prompt_tokens=len(self.prompt),
             cached_tokens=self._usages[0].cached if self._usages else 0,
-            scores=self._scores,
-            end=self._end,
+            scores=self._patch.scores,
+            end=self._patch.end,
         )
 
     def count(self, counters: RequestCounters) -> None:
@@ -112,7 +98,7 @@ class PatchRequest:
         without a stream, which has all ids. Draws restart at that position, and they do so with and
         without `on_token`, because the first request to llama.cpp always streams."""
         written = self._written()
-        left = 0 if self._over is not None else self.sampling.max_tokens - len(written)
+        left = 0 if self._patch.over is not None else self.sampling.max_tokens - len(written)
         left += bool(self.sampling.choices)
         if left <= 0:
             return None
@@ -159,7 +145,7 @@ class PatchRequest:
     def _written(self) -> list[int]:
         if not self.served.abilities.token_ids:
             return self.served.info.codec.encode(self._text) if self._text else []
-        return [token.id for token in self._tokens if token.id is not None]
+        return self._patch.ids
 
     async def _stream(
         self,
@@ -177,19 +163,20 @@ class PatchRequest:
             async with client.stream(url, body, self.served.key, seconds) as (events, limit):
                 async for event in events:
                     piece = self._read(event)
-                    ended = self._finish is not None
+                    ended = self._patch.finish is not None
                     if (piece.tokens or piece.text) and (ended or self._has_all()):
-                        self._finish = self._finish or "length"
+                        self._patch.finish = self._patch.finish or "length"
                         return  # the server would continue
                     seen += len(piece.tokens)
-                    if self._finish is None and piece.written is not None and piece.written > seen:
+                    written = piece.written
+                    if self._patch.finish is None and written is not None and written > seen:
                         self._hidden = True
                         return
                     self._take(piece)
-                    cut = self._writes_on or self._finish in HANDED_OVER - {"length"}
-                    if self._stops.stopped or cut:
+                    cut = self._writes_on or self._patch.finish in HANDED_OVER - {"length"}
+                    if self._patch.stops.stopped or cut:
                         return  # the server would continue
-                    if self._finish is None:
+                    if self._patch.finish is None:
                         if piece.tokens or piece.text or not begun:
                             limit.reschedule(min(latest, clock() + token_seconds))
                     elif not ended:
@@ -197,7 +184,7 @@ class PatchRequest:
                         limit.reschedule(min(latest, clock() + _LAST_WORDS))
                     begun = True
         except RetryableError:
-            if self._finish is None:
+            if self._patch.finish is None:
                 raise
 
     def _has_all(self) -> bool:
@@ -221,79 +208,42 @@ class PatchRequest:
         if piece.usage is not None:
             self._usages.append(piece.usage)
         for index, token in enumerate(piece.tokens):
-            if self._finish is not None:
-                return
-            if self._over is not None:
-                self._scores, self._finish = piece.scores[index], self._over
-                return
-            self._take_token(token)
-        if piece.text and self._finish is None:
+            self._patch.take(token, piece.scores[index] if piece.scores else None)
+        if piece.text and self._patch.finish is None:
             self._take_text(piece.text)
-        if piece.finish == "stop" and self._finish is None:
-            self._finish = self._over or "stop"
-        if piece.finish == "length" and self._finish is None:
+        if piece.finish == "stop" and self._patch.finish is None:
+            self._patch.finish = self._patch.over or "stop"
+        if piece.finish == "length" and self._patch.finish is None:
             if self.served.abilities.token_ids:
                 raise RetryableError(
                     f"the server ended a patch of {self.sampling.max_tokens} tokens after "
-                    f"{len(self._tokens)}"
+                    f"{len(self._patch.tokens)}"
                 )
-            self._finish = "length"  # the server may count other tokens
+            self._patch.finish = "length"  # the server may count other tokens
 
-    def _take_token(self, token: Token) -> None:
-        assert token.id is not None
-        criterion, wanted = self._criterion, self.sampling.logprobs
-        weighed = criterion is not None and criterion.entropy and token.top
-        if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
-            self._finish = criterion.finish  # the patch ends before this token, which is dropped
-            return
-        if self._asked.logprobs != wanted:
-            token = Token(token.id) if wanted is None else replace(token, top=token.top[:wanted])
-        assert token.id is not None
-        if token.id in self._ends:
-            self._finish, self._end = "stop", token
-            known = not self.served.abilities.verbose or token.id in self.served.info.end_token_ids
-            self._writes_on = not known
-            return
-        if self.sampling.stop:
-            ending = len(self._tokens) >= self.sampling.options.min_tokens
-            self._stops.push(self._reader.push(token.id), looking=ending)
-        self._tokens.append(token)
-        if self.on_token is not None:
-            self.on_token(token)
-        if self._stops.stopped:
-            self._finish = "stop"
-            return
-        if criterion is not None and criterion.on_token(token):
-            self._over = criterion.finish
-        elif len(self._tokens) >= self.sampling.max_tokens:
-            self._over = "length"
-        if not self.sampling.choices:
-            self._finish = self._over
+    @property
+    def _writes_on(self) -> bool:
+        """Whether the server does not know the token that ended the patch."""
+        end = self._patch.end
+        known = self.served.info.end_token_ids
+        return end is not None and self.served.abilities.verbose and end.id not in known
 
     def _take_text(self, text: str) -> None:
         self._text += text
         self._parts += 1
-        self._stops.push(text)
+        self._patch.stops.push(text)
         if self.on_token is not None:
             self.on_token(Token(None, text))
-        if self._stops.stopped:
-            self._finish = "stop"
+        if self._patch.stops.stopped:
+            self._patch.finish = "stop"
         elif self._criterion is not None and self._criterion.on_token(Token(None, text)):
-            self._finish = self._criterion.finish
+            self._patch.finish = self._criterion.finish
 
 
-def _told(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
+def _listed(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
     """The number of log-probabilities to request: those of `sampling`, and for an entropy as many
     as the server reports."""
     if sampling.stopping is None or not sampling.stopping.entropy:
         return sampling.logprobs
-    most = _MOST_TOLD if abilities.exact_scores else min(abilities.top_logprobs, _MOST_TOLD)
+    most = MOST_LISTED if abilities.exact_scores else min(abilities.top_logprobs, MOST_LISTED)
     return max(sampling.logprobs or 0, most)
-
-
-def _entropy(token: Token) -> float:
-    """The entropy in nats of the distribution at a token, from the reported log-probabilities. The
-    rest of the probability counts as one token, so the true entropy may be higher."""
-    listed = [exp(logprob) for _, logprob in token.top]
-    rest = max(0.0, 1.0 - sum(listed))
-    return -sum(p * log(p) for p in (*listed, rest) if p > 0)

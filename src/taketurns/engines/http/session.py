@@ -14,6 +14,7 @@ from taketurns.engines.http.patch_request import PatchRequest
 from taketurns.engines.http.protocol import PromptUsage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
+from taketurns.engines.patch_tokens import scores_fit
 from taketurns.types import Completion, Sampling
 from taketurns.utils.seeds import derive
 
@@ -52,7 +53,7 @@ class HttpSession:
         ids = served.info.prompt_ids(prompt, sampling.max_tokens)
         if sampling.constraint is not None and sampling.constraint.allowed() is None:
             return Completion((), "stop", prompt_tokens=len(ids))  # all is written
-        if sampling.choices and not _tells(served, len(ids), sampling):
+        if sampling.choices and not scores_fit(served.info, len(ids), sampling):
             sampling = replace(sampling, choices=())
         fleet, counters = self._servers.fleet(), self._servers.counters(model)
         patch = PatchRequest(served, ids, sampling, on_token, derive(self._seed, model))
@@ -90,15 +91,3 @@ class HttpSession:
         """A session with its own draws and the same home, whose prefix cache has the answer so
         far."""
         yield HttpSession(self._servers, seed, self._home)
-
-
-def _tells(served: ModelServers, prompt: int, sampling: Sampling) -> bool:
-    """Whether the reply with a patch can also have the choices' log-probabilities after it. That
-    needs room for one token more. A server reports either these or the most probable tokens, which
-    a client or a criterion may need."""
-    info = served.info
-    fits = prompt + sampling.max_tokens + 1 <= info.context
-    exact = {"exact_score", "token_ids"} <= info.capabilities
-    unsure = sampling.stopping is not None and sampling.stopping.entropy
-    free = sampling.logprobs is None and sampling.constraint is None
-    return fits and exact and free and not unsure

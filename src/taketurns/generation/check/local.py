@@ -8,6 +8,7 @@ come on top.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -48,7 +49,7 @@ from taketurns.generation.check.weights import (
     model_tensors,
 )
 from taketurns.generation.team import Team
-from taketurns.types import ModelSpec, Query
+from taketurns.types import Candidate, ModelSpec, Query
 
 PROMPT_TOKENS = 512  # tokens of the prompt in the estimate of an answer's memory
 TOGETHER = "all devices together"
@@ -73,7 +74,10 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
     finally:
         await team.aclose()
     tokens = config.policy.max_tokens + PROMPT_TOKENS
-    needs = tuple(_memory(models, tokens, config.engine.deterministic))
+    in_vllm = config.engine.kind == "vllm"
+    needs = () if in_vllm else tuple(_memory(models, tokens, config.engine.deterministic))
+    if in_vllm:
+        problems += await asyncio.to_thread(_vllm_problems, config)
     for part in needs:
         if part.problem is not None:
             problems.append(part.problem)
@@ -85,7 +89,7 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
                 "quantised models, or another device"
             )
     for name, spec in specs:
-        if spec.adapter is not None and find_spec("peft") is None:
+        if spec.adapter is not None and find_spec("peft") is None and not in_vllm:
             problems.append(
                 f"{name} has an adapter: pip install 'taketurns[train]', which has peft"
             )
@@ -99,6 +103,13 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
         problems=tuple(problems),
         notes=(*_notes(models, config.policy.max_tokens), *switcher_notes(config)),
     )
+
+
+def _vllm_problems(config: TeamConfig) -> list[str]:
+    from taketurns.generation.check.vllm import vllm_problems
+
+    models = [Candidate(name, spec) for name, spec in models_of(config)]
+    return list(vllm_problems(models, config.engine))
 
 
 def _notes(models: Sequence[LocalModel], longest: int) -> Iterator[str]:
@@ -195,7 +206,10 @@ def _inspect(
         problem = f"its quantised weights need the package {missing}: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
     inexact = _inexact(spec, whole)
-    way, why, refused = _way(spec, whole, dtype, engine, inexact)
+    if engine.kind == "vllm":  # which batches as it does, and has its own caches
+        way, why, refused, inexact = UNKNOWN_WAY, "", None, None
+    else:
+        way, why, refused = _way(spec, whole, dtype, engine, inexact)
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
     cache = cache_size(

@@ -8,16 +8,15 @@ than servers, several servers share a GPU with equal parts of its memory.
 
 from __future__ import annotations
 
-import json
 import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from taketurns.config.team_config import TeamConfig
 from taketurns.engines.http.probe import names_of
+from taketurns.engines.vllm.adapters import max_rank
 from taketurns.errors import ConfigError
 from taketurns.generation.team import SWITCHER
 from taketurns.integrations.launch.hardware import Gpu
@@ -25,7 +24,6 @@ from taketurns.types import Candidate, ModelSpec
 
 _USABLE = 0.9  # of a GPU's memory, vLLM's own default
 _WEIGHTS = 0.6  # the part of usable memory for weights; the rest is for keys and values
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
@@ -176,7 +174,7 @@ def _server(
         arguments += ["--trust-remote-code"]
     if adapters:
         modules = [f"{names_of(model)[0]}={model.spec.adapter}" for model in adapters]
-        arguments += ["--enable-lora", "--max-lora-rank", str(_rank(adapters))]
+        arguments += ["--enable-lora", "--max-lora-rank", str(max_rank(adapters))]
         arguments += ["--max-loras", str(len(adapters)), "--lora-modules", *modules]
     environment = {}
     if share.gpus:
@@ -188,16 +186,3 @@ def _server(
         arguments += ["--no-enable-chunked-prefill", "--block-size", "32"]
         environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     return VllmServer(names[0], url, (*arguments, *extra), environment)
-
-
-def _rank(adapters: Sequence[Candidate]) -> int:
-    """The lowest --max-lora-rank for these adapters; an adapter that is not on this host counts as
-    64."""
-    ranks = []
-    for adapter in adapters:
-        path = Path(adapter.spec.adapter or "") / "adapter_config.json"
-        try:
-            ranks.append(int(json.loads(path.read_text(encoding="utf-8"))["r"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            ranks.append(64)
-    return next((rank for rank in _RANKS if rank >= max(ranks)), max(ranks))
