@@ -158,7 +158,7 @@ REAL = {
     ),
     "MiniMax": (
         MiniMaxConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1, block_size=8),
-        "re-encoded",
+        "re-encoded, in batches",
     ),
     "Doge": (DogeConfig(**LLAMA, keep_window_size=8), "whole forward a token"),
     "PhiMoE": (PhimoeConfig(**LLAMA, num_local_experts=2, num_experts_per_tok=1), "cache kept"),
@@ -498,14 +498,14 @@ def test_the_page_of_models_says_what_each_gets() -> None:
     assert [row.gets for row in rows] == [
         "re-encoded, in batches",
         "cache kept",
-        "re-encoded (index)",
+        "re-encoded, in batches (index)",
         "re-encoded",
         "refused",
         None,
     ]
     page = survey.page(rows)
     assert "| llama | LlamaForCausalLM | cache kept |  |" in page
-    assert "| glm_moe_dsa | GlmMoeDsaForCausalLM | re-encoded (index) | it has layers with" in page
+    assert "| GlmMoeDsaForCausalLM | re-encoded, in batches (index) | it has layers with" in page
     assert "No small copy could be made of reformer:" in page
 
 
