@@ -265,7 +265,7 @@ class Breaks(LlamaForCausalLM):
 
 
 WRONG = {
-    "ignores its cache": (IgnoresItsCache, "whole forward a token, in batches"),
+    "ignores its cache": (IgnoresItsCache, "whole forward a token"),
     "looks aside": (LooksAside, "re-encoded"),
     "remembers": (Remembers, "re-encoded, one answer at a time"),
 }
@@ -505,10 +505,7 @@ def test_the_page_of_models_says_what_each_gets() -> None:
     ]
     page = survey.page(rows)
     assert "| llama | LlamaForCausalLM | cache kept |  |" in page
-    assert (
-        "| glm_moe_dsa | GlmMoeDsaForCausalLM | re-encoded, in batches (index) | it has layers with"
-        in page
-    )
+    assert "| GlmMoeDsaForCausalLM | re-encoded, in batches (index) | it has layers with" in page
     assert "No small copy could be made of reformer:" in page
 
 

@@ -144,14 +144,6 @@ def test_turns_in_a_batch_give_the_logits_of_each_alone(kind: str, leaving: str)
     tried()
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
-@given(rounds_of_turns(), st.integers(1, 6))
-def test_whole_forwards_are_shared_too(rounds: list[list[Turn]], rows: int) -> None:
-    model = small("bloom")
-    runner = runner_of(model, rows, caches=False, continued_bytes=None)
-    assert differs(runner, Truth(PlainForward(model), causal=True), rounds, IDS) is None
-
-
 def test_answers_share_forwards_and_those_that_come_later_join() -> None:
     runner = runner_of(small("bloom"))
     results = Results(runner)

@@ -250,8 +250,7 @@ def _on_weights(
     truth = equivalence.Truth(PlainForward(model, loaded.activate), architecture.causal)
     ids = _ordinary(model, running)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    batched = way in (Way.BATCHED, Way.WHOLE_BATCHED)
-    brief = architecture.copied and not batched
+    brief = architecture.copied and way is not Way.BATCHED
     rounds: equivalence.Rounds = equivalence.BRIEF if brief else equivalence.LONGER
     if way is Way.WHOLE:  # it is a plain forward itself, so there is nothing to compare
         rounds = equivalence.ONCE

@@ -25,7 +25,6 @@ class Way(StrEnum):
     BATCHED = "re-encoded, in batches"
     REENCODED = "re-encoded"
     ALONE = "re-encoded, one answer at a time"
-    WHOLE_BATCHED = "whole forward a token, in batches"
     WHOLE = "whole forward a token"
 
     @property
@@ -45,7 +44,6 @@ _COSTS = {
         "cache, and no two answers share a forward"
     ),
     Way.ALONE: "encodes its whole prompt again at every turn and writes one answer at a time",
-    Way.WHOLE_BATCHED: "encodes the whole text again for every token",
     Way.WHOLE: ("encodes the whole text again for every token, and no two answers share a forward"),
 }
 
@@ -110,13 +108,11 @@ def _packed_shapes(model: Any, max_lanes: int) -> batch_invariant.Shapes | None:
 
 
 def _reencoding(way: Way, plain: PlainForward, running: Running) -> Reencoding:
-    rows = 1
-    if way in (Way.BATCHED, Way.WHOLE_BATCHED):
-        rows = running.max_lanes
-        if not running.may_batch:
-            raise Unfit("with engine.deterministic: true its answers must not share forwards")
-    if way in (Way.WHOLE_BATCHED, Way.WHOLE):
-        return Reencoding(rows, caches=False)
+    if way is Way.WHOLE:
+        return Reencoding(caches=False)
     if way is Way.ALONE:
         return Reencoding(alone=True)
+    if way is Way.BATCHED and not running.may_batch:
+        raise Unfit("with engine.deterministic: true its answers must not share forwards")
+    rows = running.max_lanes if way is Way.BATCHED else 1
     return Reencoding(rows, continued_bytes=continued_bytes(plain))
