@@ -9,6 +9,7 @@ from typing import Any
 
 from taketurns.server.anthropic.schemas import (
     InputMessage,
+    InputTool,
     MessagesRequest,
     PromptFields,
     TextBlock,
@@ -51,6 +52,7 @@ def chat_request(body: PromptFields) -> ChatRequest:
                 },
             }
             for tool in body.tools
+            if isinstance(tool, InputTool)  # others are refused
         ]
     fields |= _choice(body)
     if body.output_config is not None:
