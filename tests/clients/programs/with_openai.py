@@ -57,7 +57,9 @@ def last_chunk():
 def tools():
     function = {"name": "describe", "parameters": CITY}
     tool = {"type": "function", "function": function}
-    completion = client.chat.completions.create(model=MODEL, messages=ASK, tools=[tool])
+    completion = client.chat.completions.create(
+        model=MODEL, messages=ASK, tools=[tool], tool_choice="required"
+    )
     return completion.choices[0].message.tool_calls[0].function.arguments
 
 
