@@ -163,7 +163,7 @@ def test_an_answer_that_is_never_begun_may_be_asked_for_again(start: Start) -> N
 
 
 def test_who_waits_for_memory_waits_in_the_queue(start: Start) -> None:
-    team = Team.load(load_team_config("pocket", {"engine.memory": "64MiB"}))
+    team = Team.load(load_team_config("pocket", {"engine.memory": "32MiB"}))
     server = start(team, max_waiting=1, timeout=3.0)
     body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 500}
     with server.http() as http, ThreadPoolExecutor(1) as threads, held_memory(server):

@@ -50,18 +50,17 @@ def test_no_request_of_the_schema_makes_it_fail(server: Running, mode: Generatio
     checked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if mode == GenerationMode.NEGATIVE and operation.method == "get":
+        if mode == GenerationMode.NEGATIVE and operation.method in ("get", "delete"):
             continue  # there is nothing to get wrong
-
-        by_anthropic = operation.path.startswith("/v1/messages")
 
         @given(operation.as_strategy(generation_mode=mode))
         @settings(max_examples=15, suppress_health_check=SLOW, deadline=None, database=None)
-        def check(case: Any, by_anthropic: bool = by_anthropic) -> None:
+        def check(case: Any) -> None:
             response = case.call()
             case.validate_response(response, checks=[not_a_server_error])
             if response.status_code >= 400:
                 told = response.json()
+                by_anthropic = case.operation.path.startswith("/v1/messages")
                 assert told["error"]["message"]
                 assert told["error"].keys() == {"message", "type", "param", "code"}
                 assert told.get("type") == ("error" if by_anthropic else None)
