@@ -8,7 +8,7 @@ from time import time
 
 from taketurns.server.errors import ApiError
 from taketurns.server.jobs import CompletionJob
-from taketurns.server.openai_responses.schemas import ResponsesRequest
+from taketurns.server.openai_responses.schemas import NamedTool, ResponsesRequest
 from taketurns.server.openai_responses.store import ResponseStore, StoredResponse, as_json
 from taketurns.server.responses import (
     AnswerBuilder,
@@ -195,7 +195,7 @@ class OpenAIResponseBuilder(AnswerBuilder):
                 else asked.model_dump(by_alias=True, exclude_none=True)
             },
             "tool_choice": choice.model_dump()
-            if hasattr(choice, "model_dump")
+            if isinstance(choice, NamedTool)
             else choice or "auto",
             "tools": [tool.model_dump(exclude_none=True) for tool in body.tools or ()],
             "top_p": policy.speaker_top_p,
