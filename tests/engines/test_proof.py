@@ -498,14 +498,14 @@ def test_the_page_of_models_says_what_each_gets() -> None:
     assert [row.gets for row in rows] == [
         "re-encoded, in batches",
         "cache kept",
-        "re-encoded, in batches (index)",
+        "re-encoded (index)",
         "re-encoded",
         "refused",
         None,
     ]
     page = survey.page(rows)
     assert "| llama | LlamaForCausalLM | cache kept |  |" in page
-    assert "| GlmMoeDsaForCausalLM | re-encoded, in batches (index) | it has layers with" in page
+    assert "| GlmMoeDsaForCausalLM | re-encoded (index) | it has layers with" in page
     assert "No small copy could be made of reformer:" in page
 
 

@@ -106,6 +106,12 @@ def sights_of(config: Any) -> list[LayerSight | None]:
     return sights
 
 
+def has_index(config: Any) -> bool:
+    """Whether layers of a model look at some keys, which they choose."""
+    kinds, _ = get_layer_types_and_kwargs(config)
+    return "indexed_attention" in kinds
+
+
 def has_states(config: Any) -> bool:
     """Whether layers of a model keep states, by its configuration."""
     kinds, _ = get_layer_types_and_kwargs(config)

@@ -13,6 +13,7 @@ from taketurns.engines.local.equivalence import bound
 from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
+from taketurns.engines.local.masks import has_index
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
 from taketurns.engines.local.reencode import ReencodeRunner, Reencoding
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
@@ -114,5 +115,7 @@ def _reencoding(way: Way, plain: PlainForward, running: Running) -> Reencoding:
         return Reencoding(alone=True)
     if way is Way.BATCHED and not running.may_batch:
         raise Unfit("with engine.deterministic: true its answers must not share forwards")
+    if way is Way.BATCHED and has_index(plain.model.config.get_text_config()):
+        raise Unfit("its layers choose the keys that they look at, which padding may change")
     rows = running.max_lanes if way is Way.BATCHED else 1
     return Reencoding(rows, continued_bytes=continued_bytes(plain))
