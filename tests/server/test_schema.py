@@ -50,7 +50,7 @@ def test_no_request_of_the_schema_makes_it_fail(server: Running, mode: Generatio
     checked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if mode == GenerationMode.NEGATIVE and operation.method == "get":
+        if mode == GenerationMode.NEGATIVE and operation.method in ("get", "delete"):
             continue  # there is nothing to get wrong
 
         @given(operation.as_strategy(generation_mode=mode))
