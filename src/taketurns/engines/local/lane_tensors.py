@@ -118,15 +118,11 @@ class LaneTensors:
 
     def used(self, place: int, filled: Filled) -> int:
         """How many cells of a lane in a layer have content that may be needed."""
-        ring = self.rings[place]
-        return filled.tokens if ring is None else min(filled.extent, ring)
+        return _used(self.rings[place], filled)
 
     def bytes_used(self, filled: Filled) -> int:
         """The bytes of those cells in all layers."""
-        return sum(
-            (filled.tokens if ring is None else min(filled.extent, ring)) * size
-            for ring, size in self._sizes.items()
-        )
+        return sum(_used(ring, filled) * size for ring, size in self._sizes.items())
 
     def copy(self, source: int, target: int, filled: Filled) -> None:
         """Copy a lane over another."""
@@ -182,3 +178,8 @@ class LaneTensors:
                 for row in range(head, head + shape.heads):
                     start = row * cells * shape.width
                     pages.discard(start + first * shape.width, start + last * shape.width)
+
+
+def _used(ring: int | None, filled: Filled) -> int:
+    """The cells with content in a layer with such a ring."""
+    return filled.tokens if ring is None else min(filled.extent, ring)
