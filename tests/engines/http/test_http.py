@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import ReferenceType, WeakSet, ref
 
 import httpx
 import pytest
@@ -366,6 +367,30 @@ async def test_a_word_in_which_a_stream_broke_off_goes_on(tmp_path: Path, ids: b
     texts = ["hello ", "hello wor"]
     assert prompts == [codec.encode(text) if ids else text for text in texts]
     await engine.close()
+
+
+def test_an_engine_that_is_dropped_open_closes_its_connections_with_the_loop(
+    spelling: Path,
+) -> None:
+    async def drop() -> ReferenceType[Any]:
+        server = ModelServer(scripted(), ("a",))
+        async with serving(server):
+            engine = HttpEngine([Candidate("a", ModelSpec(str(spelling)), Endpoint((server.url,)))])
+            await engine.info("a")
+            client = ref(engine.fleet().client)
+            del engine
+            gc.collect()
+            assert client() is not None
+            return client
+
+    from taketurns import ModelSpec
+
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
+        client = asyncio.run(drop())
+        gc.collect()
+    assert client() is None
+    assert not [str(one.message) for one in unclosed if "socket" in str(one.message)]
 
 
 async def test_an_adapter_has_the_context_of_its_base(spelling: Path) -> None:

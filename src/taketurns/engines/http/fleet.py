@@ -29,6 +29,7 @@ from taketurns.errors import EngineError, UnavailableError
 T = TypeVar("T")
 
 _BACK_OFF, _LONGEST_BACK_OFF = 0.1, 2.0  # seconds
+_DAY = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,10 @@ class Fleet:
 
     async def _keep(self) -> None:
         try:
-            await asyncio.Event().wait()
+            # A loop holds its tasks weakly, but its timers strongly. An engine dropped without
+            # `close` would otherwise be collected with its connections open.
+            while True:
+                await asyncio.sleep(_DAY)
         finally:
             trials = [r.trial for r in self._replicas.values() if r.trial is not None]
             for trial in trials:
