@@ -6,7 +6,8 @@
     python -m benchmarks.costs.table --only memory-8x256     # one unit
     python -m benchmarks.costs.table --quick                 # does it run at all? (a minute)
 
-A unit gets a part of the time limit, and runs fewer rounds if not all fit into it. Once the limit
+With `--processes 2` two units are measured at a time, one on each half of the cores. A unit gets a
+part of the time limit, and runs fewer rounds if not all fit into it. Once the limit
 is reached, the rows that are missing are left out with the reason. The table goes to standard
 output, progress to standard error.
 """
@@ -28,8 +29,9 @@ import torch
 from benchmarks.costs import by_shape, large, memory
 from benchmarks.costs.budget import Budget
 from benchmarks.costs.report import rows_table
-from benchmarks.costs.rows import Row, write_rows
+from benchmarks.costs.rows import Row, row_from_json, write_rows
 from benchmarks.costs.shapes import SHAPES, Shapes
+from benchmarks.costs.side_by_side import run_side_by_side
 from benchmarks.costs.units import Say, Setting, Unit, progress, select
 from benchmarks.overhead.setup import describe_setup
 from taketurns.evaluation.stopwatch import CLOCKS
@@ -64,16 +66,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for unit in units:
             print(f"{unit.name}\tup to {unit.rounds} rounds, about {unit.seconds:.0f} s")
         return
-    setting = Setting(size="tiny" if chosen.quick else "100m", clock=chosen.clock)
-    shapes = {name: SHAPES[name] for name in chosen.shapes}
     setup = describe_setup(torch.device("cpu"), "float32") | {
         "clock": chosen.clock,
         "load": f"{os.getloadavg()[0]:.1f}",
     }
-    measured = measure(units, setting, shapes, chosen.minutes, progress(chosen.minutes))
     with open_draft(chosen.out) as draft:
+        if chosen.processes > 1 and len(units) > 1:
+            records = run_side_by_side(units, chosen.processes, _passed_on(chosen), chosen.out)
+            setup |= {"threads": records[0]["setup"]["threads"], "processes": chosen.processes}
+            measured = map(row_from_json, records)
+        else:
+            measured = _measure_here(units, chosen)
         rows = write_rows(measured, setup, draft)
     print(rows_table(rows, setup))
+
+
+def _measure_here(units: Sequence[Unit], chosen: argparse.Namespace) -> Iterator[Row]:
+    setting = Setting(size="tiny" if chosen.quick else "100m", clock=chosen.clock)
+    shapes = {name: SHAPES[name] for name in chosen.shapes}
+    return measure(units, setting, shapes, chosen.minutes, progress(chosen.minutes))
+
+
+def _passed_on(chosen: argparse.Namespace) -> list[str]:
+    """The options that each of several processes gets."""
+    quick = ["--quick"] if chosen.quick else []
+    minutes = ["--minutes", str(chosen.minutes), "--clock", chosen.clock]
+    return [*quick, *minutes, "--shapes", *chosen.shapes]
 
 
 @contextmanager
@@ -122,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="measure so many units at a time, each on its share of the cores (default: 1)",
     )
     parser.add_argument("--out", type=Path, help="a file for the rows, as JSON lines")
     parser.add_argument("--quick", action="store_true", help="tiny models, short answers")
