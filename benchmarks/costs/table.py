@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if chosen.processes > 1 and len(units) > 1:
             records = run_side_by_side(units, chosen.processes, _passed_on(chosen), chosen.out)
             setup |= {"threads": records[0]["setup"]["threads"], "processes": chosen.processes}
-            measured = map(row_from_json, records)
+            measured = iter([row_from_json(record) for record in records])
         else:
             measured = _measure_here(units, chosen)
         rows = write_rows(measured, setup, draft)

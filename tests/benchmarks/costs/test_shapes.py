@@ -64,7 +64,8 @@ def test_shapes_are_measured_beside_the_llama_in_the_same_rounds() -> None:
         ("Llama: team / one", 2, 1),
     ]
     for olmo3, llama in (rows[:2], rows[2:]):
-        assert llama.beside is llama.at_most is None
+        assert llama.beside is None
+        assert llama.at_most is None
         assert olmo3.at_most == 1.1
         assert olmo3.value is not None
         assert llama.value is not None
