@@ -64,6 +64,7 @@ def test_a_method_and_a_task_on_the_command_line(tmp_path: Path) -> None:
     assert "method:Longest" in results["methods"]
 
 
+@pytest.mark.slow
 def test_a_head_is_trained(tmp_path: Path) -> None:
     out = run(EXAMPLES / "train_head.py", tmp_path / "head", cwd=tmp_path)
     assert len(out.splitlines()) >= 2

@@ -6,7 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from taketurns.evaluation.statistics import (
@@ -128,6 +131,11 @@ def test_other_questions_are_refused() -> None:
         paired({"a": [[1.0]]}, {"b": [[1.0]]})
     with pytest.raises(ValueError, match=r"shorter|longer"):
         paired({"a": [[1.0]]}, {"a": [[1.0], [0.0]]})
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_what_statsmodels_says(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 def test_holm_keeps_the_family_wise_error() -> None:

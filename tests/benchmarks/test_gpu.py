@@ -33,6 +33,7 @@ def records(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_it_runs_where_only_torch_and_transformers_are_installed(tmp_path: Path) -> None:
     out = tmp_path / "gpu.jsonl"
     code = (

@@ -53,6 +53,7 @@ def test_a_planted_difference_is_found_and_none_is_not() -> None:
     assert float(same.split("|")[-2]) > 0.05
 
 
+@pytest.mark.slow
 def test_the_tables_hold_every_method() -> None:
     pytest.importorskip("statsmodels", reason="needs the eval extra")
     from benchmarks.switching import report

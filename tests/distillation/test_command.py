@@ -118,6 +118,7 @@ def test_a_finished_run_is_only_asked_what_it_has_not_been_asked(
     assert distill(same, out, compare)["comparison"]["gain"] == metrics["comparison"]["gain"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(invoke: Invoke, tmp_path: Path) -> None:
     """SIGKILL while sampling, while training and while comparing."""
     stages = ("answers.jsonl", "work/checkpoint-*/trainer_state.json", "evaluation/aligned.jsonl")
@@ -173,6 +174,7 @@ def test_students_share_what_the_team_answered(invoke: Invoke, tmp_path: Path) -
     assert team.candidates[2].spec.model == str(tmp_path / "kl" / "student")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_a_student_and_learns_on_in_the_next_round(
     invoke: Invoke, tmp_path: Path
 ) -> None:

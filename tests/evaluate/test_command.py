@@ -159,6 +159,7 @@ def test_comparisons_are_whole(done: Path) -> None:
     assert "oracle" not in found["frontier"]["tokens"]
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_begun_again_it_comes_to_the_same(done: Path, tmp_path: Path) -> None:
     """kill -9 at several moments, the last time with two processes at work."""
     out = tmp_path / "out"

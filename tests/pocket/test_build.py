@@ -74,6 +74,7 @@ def test_every_stage_loads_as_any_checkpoint(built: Path) -> None:
     assert not [path for path in built.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_switchers_are_learned_from_its_own_labels(team: Path) -> None:
     assert {"global", "lm", "practised"} <= {path.name for path in (team / "switchers").iterdir()}
     head = Team.load(team)

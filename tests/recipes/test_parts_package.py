@@ -45,10 +45,12 @@ def command(tmp_path: Path) -> Command:
     return run
 
 
+@pytest.mark.slow
 def test_every_part_is_used(command: Command, tmp_path: Path) -> None:
     assert list(try_parts(tmp_path, command)) == []
 
 
+@pytest.mark.slow
 def test_a_part_that_does_not_work_is_complained_of(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

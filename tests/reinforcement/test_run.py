@@ -172,7 +172,7 @@ def test_a_killed_run_ends_in_the_same_switcher(
     assert mine["checks"] == its["checks"]
 
 
-@pytest.mark.parametrize("kind", ["head", "lm"])
+@pytest.mark.parametrize("kind", ["head", pytest.param("lm", marks=pytest.mark.slow)])
 def test_sigkill_changes_nothing(
     kind: str, invoke: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

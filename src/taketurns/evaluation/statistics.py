@@ -5,7 +5,7 @@ seeds, so answers to one question are never counted as independent. Tasks have e
 many questions they have, and are held fixed: conclusions hold for further questions of these
 tasks. The variation from seed to seed is reported apart (`spread`).
 
-Means and their intervals are plain Python; `paired`, `holm` and `tally` need scipy and statsmodels
+Means, their intervals and `holm` are plain Python; `paired` and `tally` need scipy and statsmodels
 (`pip install 'taketurns[eval]'`), which are imported when they are called.
 """
 
@@ -201,11 +201,13 @@ def paired(
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values adjusted for their number by Holm's method, in their order."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    # By statsmodels each call frees garbage in the whole process, which takes a second and more
+    # beside torch (`findings/statsmodels-holm-frees-garbage.sh`).
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, (len(p_values) - rank) * p_values[place])
+        adjusted[place] = min(1.0, largest)
+    return adjusted
 
 
 def holm_known(p_values: Sequence[float | None]) -> list[float | None]:

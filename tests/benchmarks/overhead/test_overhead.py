@@ -59,6 +59,7 @@ def test_what_was_not_measured_is_none() -> None:
     assert overhead_table(overhead(single=5.0, kept=6.0)).row_count == 4
 
 
+@pytest.mark.slow
 def test_every_variant_is_measured_as_often(tiny: ModelPool) -> None:
     said: list[str] = []
     result = measure(tiny, SETTING, 2, say=said.append)
