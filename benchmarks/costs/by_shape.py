@@ -79,7 +79,8 @@ def _rows(
             say(f"{unit.name}: warming up {shape}")
             warm_up(subject.pool, unit.batch, VARIANTS_TIMED)
         for variant in VARIANTS_TIMED:
-            runs[shape, variant] = partial(_seconds, subject.pool, variant, workload)
+            what = f"{unit.name}: {variant} of {shape}"
+            runs[shape, variant] = partial(_seconds, subject.pool, variant, workload, what, say)
     part = budget.part(unit.name)
     rounds = interleave(runs, part, unit.rounds, left=budget.left) if runs else []
     say(f"{unit.name}: {len(rounds)} rounds")
@@ -114,5 +115,6 @@ def _rows(
         )
 
 
-def _seconds(pool: ModelPool, variant: str, workload: Workload) -> float:
+def _seconds(pool: ModelPool, variant: str, workload: Workload, what: str, say: Say) -> float:
+    say(what)
     return VARIANTS[variant](pool, workload).seconds

@@ -38,13 +38,13 @@ from taketurns.evaluation.stopwatch import CLOCKS
 
 # The units whose processes cannot be shortened come last, so that they take no other unit's time.
 UNITS = (
-    Unit(large.GROUP, 1, 256, 3, 100),
-    Unit(large.GROUP, 8, 256, 3, 180),
-    Unit(by_shape.GROUP, 1, 200, 3, 90),
-    Unit(by_shape.GROUP, 8, 200, 3, 120),
-    Unit(by_shape.GROUP, 32, 100, 3, 130),
+    Unit(large.GROUP, 1, 256, 3, 90),
+    Unit(large.GROUP, 8, 256, 3, 340),
+    Unit(by_shape.GROUP, 1, 200, 3, 95),
+    Unit(by_shape.GROUP, 8, 100, 3, 400),
+    Unit(by_shape.GROUP, 32, 64, 3, 700),
     Unit(memory.GROUP, 1, 256, 1, 40),
-    Unit(memory.GROUP, 8, 256, 1, 90),
+    Unit(memory.GROUP, 8, 256, 1, 110),
     Unit(memory.GROUP, 8, 1024, 1, 440),
 )
 QUICK = (

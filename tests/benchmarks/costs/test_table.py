@@ -9,13 +9,15 @@ import pytest
 
 from benchmarks.costs import table
 from benchmarks.costs.rows import Row, Spread
+from benchmarks.costs.side_by_side import deal
 from benchmarks.costs.table import QUICK, UNITS, main, measure
 from benchmarks.costs.units import Setting, progress, select
 
 
 def test_the_plan_fits_into_its_limit() -> None:
     assert len({unit.name for unit in UNITS}) == len(UNITS)
-    assert sum(unit.seconds for unit in UNITS) < 20 * 60
+    for part in deal(UNITS, 2):  # as `make bench` measures them
+        assert sum(unit.seconds for unit in part) < 20 * 60
     assert {unit.group for unit in UNITS} == {"large", "shapes", "memory"}
 
 
