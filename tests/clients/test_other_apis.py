@@ -20,9 +20,9 @@ def told(clients: Environments, client: tuple[str, str], mode: str) -> Any:
 
 
 def is_city(value: Any) -> bool:
-    """Whether it is a record as the programs' schema asks for."""
+    """Whether it is a record as the programs' schema asks for; not all forbid further keys."""
     city = json.loads(value) if isinstance(value, str) else value
-    return city["kind"] in ("town", "port") and isinstance(city["old"], bool) and len(city) == 2
+    return city["kind"] in ("town", "port") and isinstance(city["old"], bool)
 
 
 @pytest.mark.parametrize("mode", ["chat", "round_trip"])
