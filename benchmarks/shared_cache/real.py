@@ -31,7 +31,7 @@ TRAIN = 60  # questions a task that the adapter learns from
 CALIBRATION = 8  # questions a task for the divergence
 BATCH = 16
 LAYERS = 30
-COUNTS = (5, 10, 15, 20, 25, 30)
+COUNTS = (10, 15, 20, 30)
 STRIDE = 5
 
 

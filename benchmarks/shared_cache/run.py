@@ -42,8 +42,8 @@ TERSE = "smollm2-terse"  # the recipe's adapter (`recipes.real.adapter`)
 class Sizes:
     """Questions of a task."""
 
-    dev: int = 30
-    test: int = 60
+    dev: int = 20
+    test: int = 40
 
 
 def pocket_choices() -> list[SharedLayers]:
@@ -161,7 +161,7 @@ def main() -> None:
 
 def steps(options: argparse.Namespace) -> Iterator[Step]:
     """All steps, each after those that it needs."""
-    sizes = Sizes(8, 15) if options.small else Sizes()
+    sizes = Sizes(5, 10) if options.small else Sizes()
     pipelines = [PocketPipeline(BUNDLED, 0)]
     for seed, _, folder in (given.partition("=") for given in options.pipeline):
         pipelines.append(PocketPipeline(Path(folder), int(seed)))
