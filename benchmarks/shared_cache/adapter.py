@@ -58,7 +58,7 @@ def train_adapter(pair: RealPair, beginnings: Path, folder: Path) -> None:
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        say(f"step {step + 1} of {steps}: loss {float(loss):.3f}")
+        say(f"step {step + 1} of {steps}: loss {float(loss.detach()):.3f}")
     with atomic_folder(folder) as draft:
         model.save_pretrained(draft)
 

@@ -5,7 +5,7 @@
 A catch-up is what a model does when its turn comes: it reads the tokens that another one wrote
 since, and gives its logits for the next one. The three models are one model's weights, which
 changes no time. Every round measures all choices of layers, in an order that rotates. The ratio is
-of wall-clock time to that with nothing shared in the same round; reported are the median, the
+of processor time to that with nothing shared in the same round; reported are the median, the
 lowest and the highest. Memory is that of all keys, values and handed-over hidden states of three
 models that have read the same text.
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from benchmarks.shared_cache.turns import Turns
 from taketurns.engines.local.library_logging import quiet
 from taketurns.utils.files import write_text
 
-CONTEXT = 256  # tokens that all have read before
+CONTEXT = 128  # tokens that all have read before
 SHAPES = ((1, 16), (1, 64), (1, 256), (8, 16), (8, 64))  # rows, tokens to read
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -63,8 +63,8 @@ class Memory:
 
 
 def choices(layers: int) -> list[SharedLayers]:
-    """A quarter, half, three quarters and all of the lower layers, and the upper half."""
-    counts = sorted({layers // 4, layers // 2, layers * 3 // 4, layers})
+    """Half, three quarters and all of the lower layers, and the upper half."""
+    counts = sorted({layers // 2, layers * 3 // 4, layers})
     return [*map(lower, counts), upper(layers // 2, layers)]
 
 
@@ -79,10 +79,10 @@ def catch_ups(
         for place in range(len(tried)):
             which = (place + number) % len(tried)
             turns = ready[which].copy()
-            begun = perf_counter()
+            begun = process_time()
             turns.catch_up(1)
             if number:  # the first round warms caches up
-                seconds[which].append(perf_counter() - begun)
+                seconds[which].append(process_time() - begun)
     plain, *shared = seconds
     made = []
     for layers, spent in zip(tried[1:], shared, strict=True):
@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", nargs="+", choices=[*DTYPES], default=[*DTYPES])
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
             for shape in SHAPES:
                 timed += catch_ups(name, dtype, model, shape, options.rounds)
-                print(name, dtype, shape, *(f"{row.layers} {row.ratio:.2f}" for row in timed[-5:]))
+                print(name, dtype, shape, *(f"{row.layers} {row.ratio:.2f}" for row in timed[-4:]))
         kept += [memory(name, model, layers) for layers in choices(model.config.num_hidden_layers)]
     found = {"memory": [asdict(row) for row in kept], "catch_ups": [asdict(row) for row in timed]}
     found["setup"] = {"threads": options.threads, "rounds": options.rounds, "context": CONTEXT}  # type: ignore[assignment]

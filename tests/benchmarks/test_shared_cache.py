@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.shared_cache import report
+from benchmarks.shared_cache.answers import Order, Setting, divergence, write_answers
+from benchmarks.shared_cache.cost import catch_ups, memory
+from benchmarks.shared_cache.handover import finish_answers, handover_divergence
 from benchmarks.shared_cache.layers import NONE, SharedLayers, except_for, groups, lower, upper
+from benchmarks.shared_cache.run import best_choices, pocket_choices, steps
 from benchmarks.shared_cache.turns import HANDED_OVER, RECOMPUTED, HiddenStates, Turns
 
 LAYERS, VOCABULARY, END = 4, 61, 60
@@ -168,3 +176,117 @@ def test_groups_are_named_and_share_as_many_layers_as_was_asked() -> None:
     assert names == ["lower 2", "all but 1-2", "upper 2"]
     assert all(len(layers.shared) == 15 for layers in groups(15, 30, stride=5))
     assert [layers.name for layers in groups(4, LAYERS)] == ["lower 4"]
+
+
+def test_what_one_model_wrote_can_be_shared_by_any_layers_afterwards(models: list[Any]) -> None:
+    text = torch.tensor([[3, 4, 5, 6]] * len(PROMPTS))
+    begun = Turns(models, PROMPTS, 60, remember=True)
+    begun.follow(0, text)
+    for layers in (NONE, *CHOICES):
+        turns, other = Turns(models, PROMPTS, 60, layers), begun.shared_by(layers)
+        turns.follow(0, text)
+        for part in (turns, other):
+            part.write(1, PATCH, VOCABULARY, torch.zeros(len(PROMPTS), dtype=torch.bool))
+        assert torch.equal(turns.tokens, other.tokens)
+        torch.testing.assert_close(turns.catch_up(0), other.catch_up(0), atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_speaker_goes_on_or_the_order_begins_again() -> None:
+    assert [*Order("", (0, 1)).patches(4, 14)] == [(0, 4), (1, 4), (1, 4), (1, 2)]
+    assert [*Order("", (0, 1), again=True).patches(4, 14)] == [(0, 4), (1, 4), (0, 4), (1, 2)]
+
+
+ORDER = Order("all", (0, 1, 2), again=True)
+
+
+def test_answers_end_at_the_end_token_and_do_not_depend_on_the_batch(models: list[Any]) -> None:
+    setting = Setting(ORDER, 4, lower(2))
+    endless = write_answers(models, PROMPTS, setting, 30, VOCABULARY, batch=3)
+    end = endless[0][9]  # a token that some answer has
+    answers = write_answers(models, PROMPTS, setting, 30, end, batch=3)
+    assert answers == write_answers(models, PROMPTS, setting, 30, end, batch=1)
+    for answer, whole in zip(answers, endless, strict=True):
+        assert answer == (whole[: whole.index(end)] if end in whole else whole)
+    assert len(answers[0]) <= 9
+
+
+def test_the_divergence_is_zero_without_sharing_and_for_equal_models(models: list[Any]) -> None:
+    answers = write_answers(models, PROMPTS, Setting(ORDER, 4), 20, VOCABULARY, batch=3)
+    answers[1] = answers[1][:11]
+    settings = [Setting(ORDER, 4, layers) for layers in (NONE, lower(2))]
+    none, shared = divergence(models, PROMPTS, answers, settings, batch=2)
+    assert none.divergence == pytest.approx(0, abs=1e-6)
+    assert none.agreement == 1
+    assert none.tokens == shared.tokens == 16 + 7 + 16  # all but the first patches
+    assert shared.divergence > 0.01
+    [_, alike] = divergence([models[0]] * 3, PROMPTS, answers, settings, batch=2)
+    assert alike.divergence == pytest.approx(0, abs=1e-5)
+
+
+def test_a_handover_is_an_order_of_two(models: list[Any]) -> None:
+    pair = (models[0], models[1])
+    order = Order("pair", (0, 1))
+    written = {
+        layers.name: write_answers(pair, PROMPTS, Setting(order, 6, layers), 14, 3, batch=3)
+        for layers in (NONE, lower(2))
+    }
+    beginnings = write_answers(pair, PROMPTS, Setting(order, 6), 6, VOCABULARY, batch=3)
+    finished = finish_answers(pair, PROMPTS, beginnings, [NONE, lower(2)], 8, 3, batch=2)
+    for name, answers in finished.items():
+        for answer, whole in zip(answers, written[name], strict=True):
+            if 3 not in beginnings[0] + beginnings[1] + beginnings[2]:
+                assert answer == whole
+    texts = [[*range(10, 22)]] * len(PROMPTS)
+    found = handover_divergence(pair, PROMPTS, texts, 6, [NONE, lower(2)], batch=2)
+    [none, shared] = divergence(
+        pair, PROMPTS, texts, [Setting(order, 6, layers) for layers in (NONE, lower(2))], batch=3
+    )
+    assert found["none"].divergence == pytest.approx(0, abs=1e-6)
+    assert found["lower 2"].divergence == pytest.approx(shared.divergence, rel=1e-3)
+    assert found["lower 2"].tokens == shared.tokens == none.tokens
+
+
+def test_costs_are_measured_beside_nothing_shared(models: list[Any]) -> None:
+    rows = catch_ups("tiny", "float32", models[0], (2, 8), rounds=2)
+    assert [row.layers for row in rows] == ["lower 2", "lower 3", "lower 4", "upper 2"]
+    assert all(0 < row.lowest <= row.ratio <= row.highest for row in rows)
+    assert len({row.plain_seconds for row in rows}) == 1
+    assert memory("tiny", models[0], lower(2)).ratio == pytest.approx(4 / 6 + 32 / (3 * 4 * 32))
+    assert memory("tiny", models[0], upper(2, LAYERS)).hidden == 0
+
+
+def test_every_step_has_an_output_of_its_own(tmp_path: Path) -> None:
+    options = Namespace(
+        work=tmp_path, small=True, pipeline=["1=other"], real=Path("cache"), data=Path("data")
+    )
+    far = {layers.name: {"divergence": len(layers.shared)} for layers in pocket_choices()}
+    for step in steps(options):
+        if "-divergence-" in step.name and "pocket" in step.name:
+            step.output.parent.mkdir(parents=True, exist_ok=True)
+            step.output.write_text(json.dumps(far))
+    made = [step for step in steps(options) if not step.output.exists()]
+    outputs = {step.output for step in made}
+    assert {path.parts[-2] for path in outputs} >= {"dev", "test", "real"}
+    names = {step.name for step in made}
+    assert len(names) == len(outputs)
+
+
+def test_the_best_choice_of_each_number_has_the_lowest_divergence() -> None:
+    far = {layers.name: {"divergence": 1.0} for layers in pocket_choices()}
+    far["upper 2"] = far["all but 1-1"] = {"divergence": 0.1}
+    names = [layers.name for layers in best_choices([far])]
+    assert names == ["lower 1", "upper 2", "all but 1-1", "lower 4"]
+
+
+def test_a_planted_loss_is_in_the_table(tmp_path: Path) -> None:
+    right, wrong = [1.0] * 30 + [0.0] * 10, [1.0] * 20 + [0.0] * 20
+    answers = {
+        "none": {"scores": {"a": right, "b": right}, "texts": ["x"] * 80},
+        "lower 2": {"scores": {"a": wrong, "b": right}, "texts": ["x"] * 70 + ["y"] * 10},
+    }
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(answers))
+    *_, none, shared = report.real_answers_table(path).splitlines()
+    assert none == "| none | 0.750 |  | 1.000 | 0.75 | 0.75 |"
+    assert shared.startswith("| lower 2 | 0.625 | -0.125 (-0.2")
+    assert shared.endswith("| 0.875 | 0.50 | 0.75 |")
