@@ -122,7 +122,7 @@ def _read_by_all(model: Any, layers: SharedLayers) -> Turns:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write `{"memory": […], "catch_ups": […]}`."""
+    """Measure and write `{"setup": {…}, "memory": […], "catch_ups": […]}`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--output", type=Path, required=True)
@@ -131,19 +131,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", nargs="+", choices=[*DTYPES], default=[*DTYPES])
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    setup = {"threads": options.threads, "rounds": options.rounds, "context": CONTEXT}
     kept: list[Memory] = []
     timed: list[CatchUp] = []
     for name, _, folder in (model.partition("=") for model in options.model):
         for dtype in options.dtype:
             with quiet():
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype]).eval()
+            tried = choices(model.config.num_hidden_layers)
+            if dtype == options.dtype[0]:
+                kept += [memory(name, model, layers) for layers in tried]
             for shape in SHAPES:
-                timed += catch_ups(name, dtype, model, shape, options.rounds)
-                print(name, dtype, shape, *(f"{row.layers} {row.ratio:.2f}" for row in timed[-4:]))
-        kept += [memory(name, model, layers) for layers in choices(model.config.num_hidden_layers)]
-    found = {"memory": [asdict(row) for row in kept], "catch_ups": [asdict(row) for row in timed]}
-    found["setup"] = {"threads": options.threads, "rounds": options.rounds, "context": CONTEXT}  # type: ignore[assignment]
-    write_text(options.output, json.dumps(found) + "\n")
+                rows = catch_ups(name, dtype, model, shape, options.rounds)
+                print(name, dtype, shape, *(f"{row.layers} {row.ratio:.2f}" for row in rows))
+                timed += rows
+                found = {"memory": [*map(asdict, kept)], "catch_ups": [*map(asdict, timed)]}
+                # At once, so that a run that is stopped leaves what it measured.
+                write_text(options.output, json.dumps({"setup": setup, **found}) + "\n")
 
 
 if __name__ == "__main__":
