@@ -1,0 +1,1 @@
+"""Do checkpoints of one pipeline read each other's keys and values?"""
