@@ -135,7 +135,7 @@ async def test_leaving_frees_every_lane(three_models: dict[str, str]) -> None:
         await task
     assert len((await write(engine, 1, 5, 0.7)).token_ids) <= 5
     assert engine.reserved_bytes == 0
-    assert not any(r.busy for thread in engine._threads._distinct for r in thread.runners)
+    assert not any(r.busy for thread in engine._threads._distinct for r in thread.runners.values())
     await engine.close()
 
 

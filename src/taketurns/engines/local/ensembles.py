@@ -82,6 +82,7 @@ class EnsembleMember(Job):
     ) -> None:
         super().__init__(prompt, parked, lambda result: None, ensemble.fail)
         self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
+        self.party = ensemble
         self.told: int | None = None
         self.post: Post = _nowhere
         self._place = place
