@@ -25,7 +25,7 @@ from typing import TextIO
 
 import torch
 
-from benchmarks.costs import by_shape, large, memory
+from benchmarks.costs import adapters, by_shape, large, memory
 from benchmarks.costs.budget import Budget
 from benchmarks.costs.report import rows_table
 from benchmarks.costs.rows import Row, write_rows
@@ -38,6 +38,7 @@ from taketurns.evaluation.stopwatch import CLOCKS
 UNITS = (
     Unit(large.GROUP, 1, 256, 3, 100),
     Unit(large.GROUP, 8, 256, 3, 180),
+    Unit(adapters.GROUP, 8, 256, 3, 150),
     Unit(by_shape.GROUP, 1, 200, 3, 90),
     Unit(by_shape.GROUP, 8, 200, 3, 120),
     Unit(by_shape.GROUP, 32, 100, 3, 130),
@@ -47,6 +48,7 @@ UNITS = (
 )
 QUICK = (
     Unit(large.GROUP, 1, 24, 1, 5),
+    Unit(adapters.GROUP, 2, 24, 1, 5),
     Unit(by_shape.GROUP, 1, 24, 1, 20),
     Unit(by_shape.GROUP, 2, 24, 1, 20),
     Unit(memory.GROUP, 1, 24, 1, 20),
@@ -97,6 +99,7 @@ def measure(
     budget = Budget(60 * minutes, {unit.name: unit.seconds for unit in units})
     groups: Mapping[str, Measure] = {
         large.GROUP: large.large_rows,
+        adapters.GROUP: adapters.adapter_rows,
         by_shape.GROUP: partial(by_shape.shape_rows, shapes),
         memory.GROUP: memory.memory_rows,
     }

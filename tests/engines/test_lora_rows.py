@@ -4,6 +4,8 @@ gives alone, and what cannot be in such a forward runs apart."""
 from __future__ import annotations
 
 import asyncio
+import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -16,10 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from taketurns.config.loading import load_team_config
 from taketurns.engines.local import lora_rows, packed_products
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.engines.local.loading import Weights
 from taketurns.errors import ConfigError, NotANumberError
+from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec, Sampling
 
 peft = pytest.importorskip("peft")
@@ -34,7 +39,6 @@ NAMES = ("base", *LORA)
 ALONE: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "dora": ({"use_dora": True}, "it is not a plain LoRA, but has PEFT's DoraLinear"),
     "saved": ({"modules_to_save": ["norm"]}, "it has modules_to_save"),
-    "biased": ({"bias": "lora_only"}, "it has biases"),
     "embedded": ({"target_modules": ["embed_tokens"]}, "it changes model.embed_tokens, which is"),
 }
 """Adapters that run apart, and why."""
@@ -49,7 +53,9 @@ def adapter(base: Path, folder: Path, seed: int, **config: Any) -> str:
     made = peft.LoraConfig(init_lora_weights=False, **settings_of_it)
     with asked_by_an_old_name():
         tuned = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), made)
-    tuned.save_pretrained(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT 0.21 takes the biases of an adapter for torn weights
+        tuned.save_pretrained(folder, save_embedding_layers=False)
     return str(folder)
 
 
@@ -316,6 +322,43 @@ async def test_an_adapter_that_differs_beside_others_runs_apart(
     records = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert sum("in a batch with others its logits are not those" in text for text in records) == 3
     await engine.close()
+
+
+def test_an_adapter_with_biases_runs_apart(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    base = make_model(6, attention_bias=True)
+    folder = adapter(base, tmp_path / "biased", 1, lora_bias=True)
+    weights = Weights({"base": ModelSpec(str(base)), "b": ModelSpec(str(base), adapter=folder)})
+    assert weights.load("base").rows is not None
+    assert weights.load("b").rows is None
+    assert weights.load("b").apart == "it has biases"
+
+
+async def test_check_says_which_share_a_forward_and_why_others_do_not(
+    specs: dict[str, ModelSpec], tmp_path: Path, three_models: dict[str, str]
+) -> None:
+    base = Path(specs["base"].model)
+    config, why = ALONE["dora"]
+    dora = adapter(base, tmp_path / "dora", 7, **config)
+    entries = [{"name": n, "model": s.model, "adapter": s.adapter} for n, s in specs.items()]
+    others = [
+        {"name": "dora", "model": str(base), "adapter": dora},
+        {"name": "m0", "model": three_models["m0"]},
+    ]
+    team = {"candidates": [*entries, *others], "switcher": {"kind": "random"}}
+    file = tmp_path / "team.yaml"
+    file.write_text(json.dumps(team))
+    for changes, shared in (({}, True), ({"engine.max_batch": 4}, False)):
+        report = await inspect_team(load_team_config(str(file), changes))
+        assert report.fits
+        notes = [note for note in report.notes if "forward" in note]
+        if shared:
+            assert notes == [
+                "base, narrow, wide and mixed share each forward, because their base is the same",
+                f"dora shares no forward with others on its base, because {why}",
+            ]
+        else:
+            assert len(notes) == 5
+            assert "because engine.max_batch is less than the 5 models on it" in notes[0]
 
 
 # What models write together

@@ -49,14 +49,16 @@ class Weights:
     def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
         self._specs = dict(specs)
         self._bases: dict[str, _Base] = {}
+        self._loaded: dict[str, LoadedModel] = {}
 
     def load(self, name: str) -> LoadedModel:
         """Load a model by its name, or return the loaded one. Raises ConfigError or
         CapacityError."""
-        spec = self._specs[name]
-        key = base_of(spec)
-        with concerning(name):
-            return self._load(name, spec, key)
+        if name not in self._loaded:
+            spec = self._specs[name]
+            with concerning(name):
+                self._loaded[name] = self._load(name, spec, base_of(spec))
+        return self._loaded[name]
 
     def _load(self, name: str, spec: ModelSpec, key: str) -> LoadedModel:
         if key not in self._bases:
