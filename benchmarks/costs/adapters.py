@@ -24,6 +24,7 @@ GROUP = "adapters"
 TO_REACH = 1.10
 RATIOS: Mapping[str, tuple[str, str, float | None]] = {
     "three adapters: team / floor": ("shared", "floor", TO_REACH),
+    "three adapters, exact rounds: team / floor": ("exact", "floor", TO_REACH),
     "three adapters: team / one": ("shared", "one", None),
     "three adapters, a forward each: team / one": ("apart", "one", None),
 }
@@ -37,7 +38,7 @@ def adapter_rows(
     with random_pool(setting.size, "cpu", "float32") as plain, settled():
         plain.model(plain.candidates[0].name)
         with adapter_pool(plain) as shared:
-            pools = {"one": plain, "shared": shared, "apart": ApartPool(shared)}
+            pools = {"one": plain, "shared": shared, "exact": shared, "apart": ApartPool(shared)}
             for unit in units:
                 yield from _rows(pools, unit, setting, budget, say)
 
@@ -48,7 +49,7 @@ def _rows(
     workload = Workload(unit.batch, unit.tokens, clock=setting.clock)
     runs: dict[str, Callable[[], float]] = {}
     for name, pool in pools.items():
-        variant = "single" if name == "one" else "kept"
+        variant = {"one": "single", "exact": "deterministic"}.get(name, "kept")
         if budget.left > 0:
             say(f"{unit.name}: warming up {name}")
             warm_up(pool, unit.batch, [variant])

@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import Gemma3TextConfig, GPT2Config, Lfm2Config, Qwen3_5TextConfig
 
 from taketurns.config.loading import load_team_config
 from taketurns.engines.local import lora_rows, packed_products
@@ -321,6 +323,63 @@ async def test_an_adapter_that_differs_beside_others_runs_apart(
     assert len(set(runners_of(engine).values())) == len(NAMES)
     records = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert sum("in a batch with others its logits are not those" in text for text in records) == 3
+    await engine.close()
+
+
+DELTA = {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2}
+OTHERS: Mapping[str, tuple[Mapping[str, Any], Sequence[str]]] = {
+    "windows": (
+        {"config_class": Gemma3TextConfig, "sliding_window": 24, "head_dim": 16},
+        ["k_proj", "gate_proj", "o_proj"],
+    ),
+    "delta rule": (
+        {
+            "config_class": Qwen3_5TextConfig,
+            **DELTA,
+            "linear_num_value_heads": 4,
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+        ["in_proj_qkv", "out_proj", "q_proj", "down_proj"],
+    ),
+    "convolutions": (
+        {"config_class": Lfm2Config, "layer_types": ["conv", "full_attention"]},
+        ["in_proj", "w2", "q_proj"],
+    ),
+    "biases and Conv1D": ({"config_class": GPT2Config, "n_layer": 2, "n_head": 4}, ["c_attn"]),
+}
+"""Models other than Llamas, and the layers that adapters change."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_adapters_of_other_models_share_forwards(
+    make_model: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    changes, layers = OTHERS[kind]
+    base = make_model(8, **changes)
+    its = {"base": ModelSpec(str(base))}
+    for seed, name in enumerate(("narrow", "wide")):
+        folder = adapter(
+            base,
+            tmp_path / name,
+            seed,
+            target_modules=layers,
+            fan_in_fan_out=kind == "biases and Conv1D",
+        )
+        its[name] = ModelSpec(str(base), adapter=folder)
+    engine = LocalEngine(its, deterministic=True)
+    turns = [tuple((n, 3 + 5 * i, 1.0) for n in names) for i, names in enumerate(permutations(its))]
+    asked = [Answer(seed, 5 + 13 * seed, turn) for seed, turn in enumerate(turns)]
+    alone = [await write(engine, answer) for answer in asked]
+    assert await together(engine, asked) == alone
+    (runner,) = set(runners_of(engine).values())
+    assert runner.models == tuple(its)
+    async with engine.session(1, 200) as session:
+        for name, spec in its.items():
+            found = await session.generate(name, PROMPT, Sampling(6, temperature=0.0))
+            ids = [*PROMPT, *found.token_ids]
+            seen = await session.next_logprobs(name, ids)
+            torch.testing.assert_close(seen, truth(spec, ids)[-1], atol=2e-4, rtol=2e-4)
     await engine.close()
 
 
