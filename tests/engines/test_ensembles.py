@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,24 @@ async def test_what_was_written_together_is_kept(three_models: dict[str, str]) -
     async with engine.session(4, 200) as session:
         fresh = await session.next_logprobs("m1", longer)
     torch.testing.assert_close(kept, fresh, atol=1e-4, rtol=1e-4)
+    await engine.close()
+
+
+async def test_what_was_written_together_is_freed_with_its_session(
+    three_models: dict[str, str],
+) -> None:
+    """Fault: an answer and its parts held each other, so their lanes were in use until Python's
+    garbage collector came."""
+    engine = engine_for(three_models)
+    gc.disable()
+    try:
+        await write(engine, 3, 8, 1.0)
+        async with engine.session(4, 200) as session:
+            await session.score("m1", [5], [6])
+            pool: Any = engine._threads._threads["m1"].runners["m1"]._pool  # type: ignore[attr-defined]
+            assert [lane is not None for lane in pool._lanes].count(True) == 1
+    finally:
+        gc.enable()
     await engine.close()
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import nan
 from pathlib import Path
@@ -21,10 +21,11 @@ from torch import Tensor
 from transformers import Gemma3TextConfig, GPT2Config, Lfm2Config, Qwen3_5TextConfig
 
 from taketurns.config.loading import load_team_config
-from taketurns.engines.local import lora_rows, packed_products
+from taketurns.engines.local import lanes, lora_rows, packed_products, reclaimable
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import ConfigError, NotANumberError
 from taketurns.generation.check.local import inspect_team
 from taketurns.types import ModelSpec, Sampling
@@ -189,6 +190,21 @@ async def test_rows_get_what_pefts_own_forward_gives(
         whole = truth(specs[name], [*ids[:20], 9, *ids])[-1]
         torch.testing.assert_close(block, whole, atol=2e-4, rtol=2e-4)
     assert len({tuple(ids) for ids, *_ in found}) == len(NAMES)
+    await engine.close()
+
+
+async def test_in_lower_precision_they_are_proved_beside_each_other(
+    specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PEFT keeps adapters in float32 on a base in bfloat16; what the base gives is rounded once."""
+    monkeypatch.setenv("TAKETURNS_CACHE", str(tmp_path))
+    engine = LocalEngine({n: replace(spec, dtype="bfloat16") for n, spec in specs.items()})
+    await together(engine, [Answer(0, 30, ((name, 9, 0.0),)) for name in NAMES])
+    (runner,) = set(runners_of(engine).values())
+    assert runner.models == NAMES
+    layer = runner.forward._model.model.layers[0].self_attn.q_proj
+    assert layer.base_layer.weight.dtype == torch.bfloat16
+    assert layer.taketurns_stacked.down.weight.dtype == torch.float32
     await engine.close()
 
 
@@ -487,17 +503,43 @@ async def test_lanes_that_are_shared_have_the_memory_of_all_their_models(
     await engine.close()
 
 
-async def test_answers_wait_for_memory_and_all_end(specs: dict[str, ModelSpec]) -> None:
-    """Room for two answers at a time, in all models."""
-    small = LocalEngine(specs, deterministic=True)
-    asked = [Answer(seed % 4, 30, ((name, 40, 0.0),)) for seed in range(3) for name in NAMES]
-    alone = [await write(small, answer) for answer in asked]
-    need = small._need(200)
-    await small.close()
-    tight = LocalEngine(specs, deterministic=True, memory_bytes=2 * need)
-    async with asyncio.timeout(300):
-        assert await together(tight, asked) == alone
-        joint = await asyncio.gather(*(jointly(tight, NAMES, seed) for seed in range(4)))
-    assert len(set(joint)) > 1
-    assert tight.reserved_bytes == 0
-    await tight.close()
+@pytest.mark.parametrize("rigid", [False, True])
+async def test_answers_wait_for_memory_and_all_end(
+    specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch, rigid: bool
+) -> None:
+    """Room for one answer at a time in all models, then for three: answers of one model, and of all
+    together with prompts of many lengths, whose lanes are the same ones."""
+    if rigid:
+        for module in (lanes, reclaimable):
+            monkeypatch.setattr(module, "is_elastic", lambda device: False)
+    step = LaneRunner.step
+
+    def bounded(runner: LaneRunner) -> None:
+        step(runner)
+        most = runner._pool.max_bytes
+        assert most is None or runner._pool.nbytes <= most
+
+    monkeypatch.setattr(LaneRunner, "step", bounded)
+
+    async def joint(engine: LocalEngine, seed: int) -> tuple[int, ...]:
+        async with engine.session(seed, 200) as session:
+            prompts = [[5 + seed] * ((61 * place + 97 * seed) % 180 + 3) for place in range(4)]
+            found = await session.generate_together(NAMES, prompts, Sampling(9), mean)
+            return found.token_ids
+
+    async def answers(limit: int | None) -> tuple[list[Any], int]:
+        engine = LocalEngine(specs, deterministic=True, memory_bytes=limit)
+        asked = [Answer(seed % 4, 30, ((name, 40, 0.0),)) for seed in range(3) for name in NAMES]
+        async with engine.session(0, 200):
+            need = engine.reserved_bytes
+        async with asyncio.timeout(200):
+            found = await asyncio.gather(
+                *(work for n in range(8) for work in (joint(engine, n), write(engine, asked[n])))
+            )
+        assert engine.reserved_bytes == 0
+        await engine.close()
+        return list(found), need
+
+    plenty, need = await answers(None)
+    for limit in (need, 3 * need):
+        assert (await answers(limit))[0] == plenty

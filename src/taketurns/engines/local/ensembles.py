@@ -179,6 +179,7 @@ class Ensemble:
             complete = not self._lanes and not self._settled
             self._settled = self._settled or complete
         if complete:
+            self.parts = []  # which hold this, and the lanes: nothing needs them any more
             self.pen.finished()
 
     def fail(self, error: Exception) -> None:

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -24,6 +26,8 @@ from taketurns.engines.local.plain_forward import Unfit
 
 WIDEST = 256  # columns of all adapters together that are multiplied side by side
 _STACKED = "taketurns_stacked"  # the name of a layer's matrices of all adapters
+Columns = tuple[tuple[str, int], ...]
+"""How many columns each adapter has."""
 
 
 class LoraRows:
@@ -34,14 +38,15 @@ class LoraRows:
         self.bare = bare
         self._model = model
         self._adapters: list[str] = []
+        self._last: _Plan | None = None
 
     def join(self, adapter: str) -> None:
         """Let the rows of a loaded adapter, which has no `obstacle`, share forwards."""
         self._adapters.append(adapter)
         for layer in _layers(self._model, adapter):
-            its = tuple(name for name in self._adapters if name in layer.lora_A)
-            setattr(layer, _STACKED, _Stacked(layer, its))
-            layer.forward = _RowsForward(layer, its)
+            stacked = _Stacked(layer, [name for name in self._adapters if name in layer.lora_A])
+            layer.add_module(_STACKED, stacked)  # among the model's modules, to be packed
+            layer.forward = _RowsForward(layer, stacked)
 
     @contextmanager
     def used(self, adapters: Sequence[str | None], rows: int, multiple: int = 1) -> Iterator[None]:
@@ -49,7 +54,11 @@ class LoraRows:
         adapter of `adapters`; rows without one, and those beyond, are the base's. Products of
         single tokens have a multiple of `multiple` rows."""
         self.bare()
-        before = _PLAN.set(_Plan(adapters, rows, multiple))
+        of_rows = (*adapters, *[None] * (rows - len(adapters)))
+        plan = self._last
+        if plan is None or (plan.of_rows, plan.multiple) != (of_rows, multiple):
+            plan = self._last = _Plan(of_rows, multiple)
+        before = _PLAN.set(plan)
         try:
             yield
         finally:
@@ -123,34 +132,37 @@ class _RowsForward:
     """The forward of a PEFT layer: while rows of several adapters are read each row with its own,
     else that of the layer's class."""
 
-    def __init__(self, layer: Any, adapters: Sequence[str]) -> None:
+    def __init__(self, layer: Any, stacked: _Stacked) -> None:
         self._layer = layer
-        self._adapters = frozenset(adapters)
-        self._narrow = sum(count for _, count in getattr(layer, _STACKED).columns) <= WIDEST
+        self._base = layer.base_layer
+        self._stacked = stacked
+        self._adapters = frozenset(name for name, _ in stacked.columns)
+        self._narrow = sum(count for _, count in stacked.columns) <= WIDEST
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        layer, plan = self._layer, _PLAN.get()
+        plan = _PLAN.get()
         if plan is None:
-            plain: Tensor = type(layer).forward(layer, x, *args, **kwargs)
+            plain: Tensor = type(self._layer).forward(self._layer, x, *args, **kwargs)
             return plain
-        result: Tensor = layer.base_layer(x)
+        result: Tensor = self._base(x)
         if self._adapters.isdisjoint(plan.adapters):
             return result
-        if x.dim() != 3 or x.shape[0] != plan.rows:
+        if x.dim() != 3 or x.shape[0] != len(plan.of_rows):
             raise Unfit("a layer that its adapter changes does not read its rows one by one")
         if x.shape[1] == 1 and self._narrow:
             return self._side_by_side(x, result, plan)
         return self._one_by_one(x, result, plan)
 
     def _side_by_side(self, x: Tensor, result: Tensor, plan: _Plan) -> Tensor:
-        stacked = getattr(self._layer, _STACKED)
-        low = stacked.down(x.to(stacked.down.weight.dtype))
-        low.masked_fill_(plan.foreign(stacked.columns, x.device), 0)
-        return result.add_(stacked.up(low))
+        down, up = self._stacked.down, self._stacked.up
+        low = down(x.to(down.weight.dtype))
+        low.masked_fill_(plan.foreign(self._stacked.columns, x.device), 0)
+        return result.add_(up(low))
 
     def _one_by_one(self, x: Tensor, result: Tensor, plan: _Plan) -> Tensor:
         layer = self._layer
-        for adapter, rows, count in plan.groups(x.shape[1], x.device):
+        for group in plan.groups(x.shape[1], x.device):
+            adapter, rows, count = group.adapter, group.rows, group.count
             if adapter not in self._adapters:
                 continue
             down, up = layer.lora_A[adapter], layer.lora_B[adapter]
@@ -162,47 +174,55 @@ class _RowsForward:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The first `count` of `rows` have this adapter; the others repeat one of them."""
+
+    adapter: str
+    rows: slice | Tensor
+    count: int
+
+
 class _Plan:
-    """Which adapter each row of a forward has."""
+    """Which adapter each row of a forward has (None: it is the base's)."""
 
-    def __init__(self, adapters: Sequence[str | None], rows: int, multiple: int) -> None:
-        self.rows = rows
-        self.adapters = frozenset(name for name in adapters if name is not None)
-        self._of_row = [*adapters, *[None] * (rows - len(adapters))]
-        self._multiple = multiple
-        self._foreign: dict[tuple[Any, torch.device], Tensor] = {}
-        self._groups: dict[tuple[bool, torch.device], list[tuple[str, slice | Tensor, int]]] = {}
+    def __init__(self, of_rows: tuple[str | None, ...], multiple: int) -> None:
+        self.of_rows = of_rows
+        self.multiple = multiple
+        self.adapters = frozenset(name for name in of_rows if name is not None)
+        self._foreign: dict[tuple[Columns, torch.device], Tensor] = {}
+        self._groups: dict[tuple[bool, torch.device], list[_Group]] = {}
 
-    def foreign(self, columns: tuple[tuple[str, int], ...], device: torch.device) -> Tensor:
+    def foreign(self, columns: Columns, device: torch.device) -> Tensor:
         """Which columns of adapters side by side are not those of a row's adapter: bool
         `[rows, 1, columns]`."""
         key = columns, device
         if key not in self._foreign:
-            owners = [name for name, count in columns for _ in range(count)]
-            cells = [[name != its for name in owners] for its in self._of_row]
-            self._foreign[key] = torch.tensor(cells, device=device)[:, None]
+            names, counts = zip(*columns, strict=True)
+            owners = np.repeat(np.arange(len(names)), counts)
+            owner_of = {name: number for number, name in enumerate(names)}
+            rows = np.array([-1 if n is None else owner_of.get(n, -1) for n in self.of_rows])
+            cells = torch.from_numpy(rows[:, None] != owners[None])
+            self._foreign[key] = cells[:, None].to(device)
         return self._foreign[key]
 
-    def groups(self, tokens: int, device: torch.device) -> list[tuple[str, slice | Tensor, int]]:
-        """Each adapter of the forward with its rows, and how many they are. Rows of single tokens
-        are repeated up to a multiple."""
+    def groups(self, tokens: int, device: torch.device) -> list[_Group]:
+        """The adapters of the forward. Rows of single tokens are repeated up to a multiple."""
         key = tokens == 1, device
         if key not in self._groups:
+            multiple = self.multiple if tokens == 1 else 1
             self._groups[key] = [
-                (adapter, *self._rows_of(adapter, self._multiple if tokens == 1 else 1, device))
-                for adapter in sorted(self.adapters)
+                self._group(adapter, multiple, device) for adapter in sorted(self.adapters)
             ]
         return self._groups[key]
 
-    def _rows_of(
-        self, adapter: str, multiple: int, device: torch.device
-    ) -> tuple[slice | Tensor, int]:
-        rows = [row for row, its in enumerate(self._of_row) if its == adapter]
+    def _group(self, adapter: str, multiple: int, device: torch.device) -> _Group:
+        rows = [row for row, its in enumerate(self.of_rows) if its == adapter]
         count = len(rows)
         if count % multiple == 0 and rows[-1] - rows[0] == count - 1:
-            return slice(rows[0], rows[-1] + 1), count
+            return _Group(adapter, slice(rows[0], rows[-1] + 1), count)
         rows += rows[:1] * (-count % multiple)
-        return torch.tensor(rows, device=device), count
+        return _Group(adapter, torch.tensor(rows, device=device), count)
 
 
 _PLAN: ContextVar[_Plan | None] = ContextVar("which adapter each row has", default=None)
