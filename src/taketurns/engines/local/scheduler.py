@@ -190,6 +190,7 @@ class LaneRunner(BatchRunner):
     def take_over(self, runner: LaneRunner) -> None:
         """Let rows of the models of another runner of the same weights share the forwards, in the
         shapes and with the packed weights that it was made with last. There may be no jobs."""
+        assert not self.busy, "sessions open when all models are loaded"
         for model, member in runner._members.items():
             self.join(model, member)
         self.forward.packed = runner.forward.packed
