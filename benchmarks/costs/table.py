@@ -26,7 +26,7 @@ from typing import TextIO
 
 import torch
 
-from benchmarks.costs import by_shape, large, memory
+from benchmarks.costs import adapters, by_shape, large, memory
 from benchmarks.costs.budget import Budget
 from benchmarks.costs.report import rows_table
 from benchmarks.costs.rows import Row, row_from_json, write_rows
@@ -39,16 +39,18 @@ from taketurns.evaluation.stopwatch import CLOCKS
 # The units whose processes cannot be shortened come last, so that they take no other unit's time.
 UNITS = (
     Unit(large.GROUP, 1, 256, 3, 90),
-    Unit(large.GROUP, 8, 256, 3, 340),
+    Unit(large.GROUP, 8, 256, 3, 300),
+    Unit(adapters.GROUP, 8, 128, 1, 200),
     Unit(by_shape.GROUP, 1, 200, 3, 95),
     Unit(by_shape.GROUP, 8, 100, 3, 400),
-    Unit(by_shape.GROUP, 32, 64, 3, 700),
+    Unit(by_shape.GROUP, 32, 64, 3, 640),
     Unit(memory.GROUP, 1, 256, 1, 40),
     Unit(memory.GROUP, 8, 256, 1, 110),
     Unit(memory.GROUP, 8, 1024, 1, 440),
 )
 QUICK = (
     Unit(large.GROUP, 1, 24, 1, 5),
+    Unit(adapters.GROUP, 2, 24, 1, 5),
     Unit(by_shape.GROUP, 1, 24, 1, 20),
     Unit(by_shape.GROUP, 2, 24, 1, 20),
     Unit(memory.GROUP, 1, 24, 1, 20),
@@ -115,6 +117,7 @@ def measure(
     budget = Budget(60 * minutes, {unit.name: unit.seconds for unit in units})
     groups: Mapping[str, Measure] = {
         large.GROUP: large.large_rows,
+        adapters.GROUP: adapters.adapter_rows,
         by_shape.GROUP: partial(by_shape.shape_rows, shapes),
         memory.GROUP: memory.memory_rows,
     }

@@ -58,13 +58,14 @@ def catch_up(prompt: int, patches: Sequence[int], turns: Sequence[int]) -> tuple
     return tuple(missing)
 
 
-def team_work(workload: Workload) -> ForwardWork:
-    """The candidates' work if the answers of a batch are in lock-step."""
+def team_work(workload: Workload, *, shared: bool = False) -> ForwardWork:
+    """The candidates' work if the answers of a batch are in lock-step. `shared`: rows of different
+    candidates share forwards, as those of adapters on one base can."""
     behind = [catch_up(workload.prompt, workload.patches, turns) for turns in workload.turns]
     steps: Counter[int] = Counter()
     read: Counter[int] = Counter()
     for round_, size in enumerate(workload.patches):
-        speakers = [turns[round_] for turns in workload.turns]
+        speakers = [0 if shared else turns[round_] for turns in workload.turns]
         for speaker in set(speakers):
             missing = [
                 behind[index][round_] for index, who in enumerate(speakers) if who == speaker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,24 @@ async def test_what_was_written_together_is_kept(three_models: dict[str, str]) -
     await engine.close()
 
 
+async def test_what_was_written_together_is_freed_with_its_session(
+    three_models: dict[str, str],
+) -> None:
+    """Fault: an answer and its parts held each other, so their lanes were in use until Python's
+    garbage collector came."""
+    engine = engine_for(three_models)
+    gc.disable()
+    try:
+        await write(engine, 3, 8, 1.0)
+        async with engine.session(4, 200) as session:
+            await session.score("m1", [5], [6])
+            pool: Any = engine._threads._threads["m1"].runners["m1"]._pool  # type: ignore[attr-defined]
+            assert [lane is not None for lane in pool._lanes].count(True) == 1
+    finally:
+        gc.enable()
+    await engine.close()
+
+
 async def test_the_end_is_what_all_end_tokens_say(
     make_model: Callable[..., Path], byte_tokenizer: Any
 ) -> None:
@@ -135,7 +154,7 @@ async def test_leaving_frees_every_lane(three_models: dict[str, str]) -> None:
         await task
     assert len((await write(engine, 1, 5, 0.7)).token_ids) <= 5
     assert engine.reserved_bytes == 0
-    assert not any(r.busy for thread in engine._threads._distinct for r in thread.runners)
+    assert not any(r.busy for thread in engine._threads._distinct for r in thread.runners.values())
     await engine.close()
 
 

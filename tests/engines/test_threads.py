@@ -50,7 +50,7 @@ def runner_of(engine: LocalEngine, model: str) -> Any:
 
 def idle(engine: LocalEngine) -> bool:
     """Whether no lane and no memory is held."""
-    runners = [runner for thread in engine._threads._distinct for runner in thread.runners]
+    runners = [runner for thread in engine._threads._distinct for runner in thread.runners.values()]
     return engine.reserved_bytes == 0 and not any(runner.busy for runner in runners)
 
 

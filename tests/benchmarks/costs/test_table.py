@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.costs import table
+from benchmarks.costs import adapters, table
 from benchmarks.costs.rows import Row, Spread
 from benchmarks.costs.side_by_side import deal
 from benchmarks.costs.table import QUICK, UNITS, main, measure
@@ -18,12 +18,13 @@ def test_the_plan_fits_into_its_limit() -> None:
     assert len({unit.name for unit in UNITS}) == len(UNITS)
     for part in deal(UNITS, 2):  # as `make bench` measures them
         assert sum(unit.seconds for unit in part) < 20 * 60
-    assert {unit.group for unit in UNITS} == {"large", "shapes", "memory"}
+    assert {unit.group for unit in UNITS} == {"large", "adapters", "shapes", "memory"}
 
 
 def test_a_group_or_a_unit_can_be_measured_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert {unit.group for unit in select(UNITS, ["memory"])} == {"memory"}
-    assert [unit.name for unit in select(UNITS, ["*-8x256"])] == ["large-8x256", "memory-8x256"]
+    of_one_size = [unit.name for unit in select(UNITS, ["*-8x256"])]
+    assert of_one_size == ["large-8x256", "adapters-8x256", "memory-8x256"]
     main(["--list", "--only", "memory-8x1024"])
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("memory-8x1024\t")
@@ -50,6 +51,19 @@ def test_the_table_has_the_commit_the_machine_and_every_row(
     assert not list(out.parent.glob("*.part"))
 
 
+def test_adapters_are_measured_beside_their_base(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    out = tmp_path / "table.jsonl"
+    main(["--quick", "--only", "adapters", "--clock", "wall", "--out", str(out)])
+    rows = [json.loads(line)["row"] for line in out.read_text().splitlines()]
+    assert [row["what"] for row in rows] == list(adapters.RATIOS)
+    assert [row["at_most"] for row in rows] == [1.1, 1.1, None, None]
+    assert all(row["value"]["median"] > 0 for row in rows)
+    shared, *_, apart = (row["measured"] for row in rows)
+    assert shared["shared_seconds"] != apart["apart_seconds"]
+    assert set(shared) == {"shared_seconds", "floor_seconds"}
+
+
 def test_a_run_that_is_stopped_leaves_the_table_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +82,7 @@ def test_a_run_that_is_stopped_leaves_the_table_before_it(
 
 
 def test_once_the_limit_is_reached_every_row_has_the_reason() -> None:
-    units = select(QUICK, ["large", "shapes"])
+    units = select(QUICK, ["large", "adapters", "shapes"])
     rows = list(measure(units, Setting("tiny"), {}, 0, progress(0)))
     assert rows
     assert {row.note for row in rows} == {"left out: no time was left for it"}

@@ -22,6 +22,10 @@ def test_answers_in_step_share_forwards(monkeypatch: pytest.MonkeyPatch) -> None
     # Round 1: models 0 (two rows) and 2 (one). Round 2: 0 goes on alone, 1 reads for two.
     assert work.steps == {2: 3 + 3, 1: 3 + 3 + 1}
     assert work.read == {2: 10 + 10 + 14 + 14, 1: 10}
+    # Adapters on one base: all three rows in every step, those that go on in one of one row.
+    shared = team_work(Workload(batch=3, tokens=8, prompt=10, patch=4), shared=True)
+    assert shared.steps == {3: 3 + 3, 1: 1}
+    assert shared.read == {3: 10 + 10 + 10, 2: 14 + 14}
 
 
 def test_the_floor_is_work_times_rates() -> None:

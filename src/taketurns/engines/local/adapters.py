@@ -15,6 +15,7 @@ from taketurns.checkpoints.model_config import ADAPTER, read_config
 from taketurns.checkpoints.safetensors_metadata import TensorInfo, read_adapter_tensors
 from taketurns.engines.local.completeness import empty_model
 from taketurns.engines.local.library_logging import asked_by_an_old_name, quiet
+from taketurns.engines.local.lora_rows import obstacle
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import install_command, installed
@@ -66,13 +67,15 @@ def require_adapter(adapter: str) -> None:
         _refuse(adapter, f"it has no {ADAPTER}, so it is not an adapter: correct adapter")
 
 
-def check_adapter(spec: ModelSpec) -> None:
-    """Raise ConfigError for an adapter that cannot be loaded onto its model; reads only headers."""
+def check_adapter(spec: ModelSpec) -> str | None:
+    """Raise ConfigError for an adapter that cannot be loaded onto its model; reads only headers.
+    Returns why its rows cannot share forwards with those of others on the model, as a clause; None
+    if they can, or if that is not known."""
     assert spec.adapter is not None, "only for a spec with an adapter"
     require_adapter(spec.adapter)
     tensors = read_adapter_tensors(spec.adapter)
     if not tensors:
-        return
+        return None
     import torch
     from peft import PeftConfig, PeftModel, set_peft_model_state_dict
 
@@ -89,6 +92,7 @@ def check_adapter(spec: ModelSpec) -> None:
     # Ignore missing weights of the model itself: they do not belong to the adapter.
     missing = [key for key in report.missing_keys if ".check." in key]
     _require_all(spec.adapter, missing, report.unexpected_keys)
+    return obstacle(model, "check", config)
 
 
 def _require_fit(model: Any, adapter: str, config: Any, tensors: Sequence[TensorInfo]) -> None:

@@ -35,11 +35,11 @@ from taketurns.engines.base import ALL_OPTIONS, Combine, ModelInfo, OnToken, Pro
 from taketurns.engines.local.admission import Admission
 from taketurns.engines.local.ensembles import Ensemble, Shared
 from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.members import ModelCounters
 from taketurns.engines.local.memory import answer_bytes, kv_budget
 from taketurns.engines.local.model_threads import ModelThreads
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.requests import GenerateRequest, PromptScoreRequest, ScoreRequest
-from taketurns.engines.local.scheduler import ModelCounters
 from taketurns.engines.local.worker import RunningModel
 from taketurns.errors import ConfigError, concerning
 from taketurns.types import Completion, ModelSpec, Sampling, Token

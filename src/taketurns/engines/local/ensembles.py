@@ -82,6 +82,7 @@ class EnsembleMember(Job):
     ) -> None:
         super().__init__(prompt, parked, lambda result: None, ensemble.fail)
         self.reach += ensemble.pen.reach - len(ensemble.pen.prompt)
+        self.party = ensemble
         self.told: int | None = None
         self.post: Post = _nowhere
         self._place = place
@@ -178,6 +179,7 @@ class Ensemble:
             complete = not self._lanes and not self._settled
             self._settled = self._settled or complete
         if complete:
+            self.parts = []  # which hold this, and the lanes: nothing needs them any more
             self.pen.finished()
 
     def fail(self, error: Exception) -> None:

@@ -17,7 +17,7 @@ the change that this causes is allowed too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, cast
@@ -142,6 +142,7 @@ class Truth:
 
 @dataclass(slots=True)
 class _TrialAnswer:
+    model: str
     ids: list[int] = field(default_factory=list)
     parked: Parked = field(default_factory=Parked)
 
@@ -149,9 +150,9 @@ class _TrialAnswer:
 class _Trial(GenerateRequest):
     """A request that writes greedily and keeps the logits of every token."""
 
-    def __init__(self, prompt: Sequence[int], answer: _TrialAnswer, write: int) -> None:
+    def __init__(self, answer: _TrialAnswer, write: int) -> None:
         super().__init__(
-            prompt,
+            answer.ids,
             answer.parked,
             self._done,
             self._failed,
@@ -160,6 +161,7 @@ class _Trial(GenerateRequest):
             end_token_ids=frozenset(),
             random=np.random.default_rng(0),
         )
+        self.model = answer.model
         self.logits: list[Tensor] = []
         self.error: Exception | None = None
         self.over = False
@@ -177,20 +179,24 @@ class _Trial(GenerateRequest):
         self.over = True
 
 
-def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int]) -> str | None:
-    """Try a runner. Returns a clause that says why its answers would differ from the model's, None
-    if they do not. Texts are made of the ordinary tokens `ids`; each begins with the first."""
+def differs(
+    runner: BatchRunner, truths: Mapping[str, Truth], rounds: Rounds, ids: Sequence[int]
+) -> str | None:
+    """Try a runner with answers of all models that `truths` names at the same time. Returns why its
+    answers would differ from the models', as a clause; None if they do not. Texts are made of the
+    ordinary tokens `ids`; each begins with the first."""
     random = Random(0)
-    answers = [_TrialAnswer() for _ in rounds[0]]
-    seen: list[_WrittenText] = []
-    for turns in rounds:
+    answers = [_TrialAnswer(model) for _ in rounds[0] for model in truths]
+    seen: dict[str, list[_WrittenText]] = {model: [] for model in truths}
+    for round_ in rounds:
         trials: list[_Trial] = []
+        turns = [turn for turn in round_ for _ in truths]
         for answer, turn in zip(answers, turns, strict=True):
             more = [random.choice(ids[1:]) for _ in range(turn.more)]
             if not answer.ids:
                 more[0] = ids[0]
             answer.ids = [*answer.ids[: turn.keep], *more]
-            trials.append(_Trial(answer.ids, answer, turn.write))
+            trials.append(_Trial(answer, turn.write))
             runner.submit(trials[-1])
         while runner.busy:
             runner.step()
@@ -202,8 +208,9 @@ def differs(runner: BatchRunner, truth: Truth, rounds: Rounds, ids: Sequence[int
             start = len(answer.ids)
             answer.ids = [*answer.ids, *trial.result.token_ids]
             counts = range(start, start + len(trial.logits))
-            seen.append(_WrittenText(answer.ids, list(counts), trial.logits))
-    wrong = (_wrong(truth, text) for text in _joined(seen))
+            text = _WrittenText(answer.ids, list(counts), trial.logits)
+            seen[answer.model].append(text)
+    wrong = (_wrong(truths[model], text) for model in truths for text in _joined(seen[model]))
     return next((why for why in wrong if why is not None), None)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taketurns.engines.local import packed_products
 from taketurns.engines.local.lanes import LanePool
+from taketurns.engines.local.lora_rows import LoraRows
 from taketurns.engines.local.masks import Masks
 from taketurns.engines.local.plain_forward import hidden_states, kv_argument
 
@@ -32,19 +33,26 @@ class Outputs:
 
 class Forward:
     """Calls a causal LM with explicit positions and `masks`. `activate` runs before each call: it
-    puts the right adapter on weights that several models share. `packed`: it multiplies with packed
-    weights (`engines/local/packed_products.py`)."""
+    puts the right adapter on weights that several models share; with `rows` each row has its own
+    instead. `packed`: it multiplies with packed weights (`engines/local/packed_products.py`).
+    `multiple`: products of single tokens have a multiple of so many rows."""
 
     def __init__(
-        self, model: Any, masks: Masks, activate: Callable[[], None] | None = None
+        self,
+        model: Any,
+        masks: Masks,
+        activate: Callable[[], None] | None = None,
+        rows: LoraRows | None = None,
     ) -> None:
         self._model = model
         self._masks = masks
         self._activate = activate
+        self._rows = rows
         self._device = model.get_input_embeddings().weight.device
         self._dtype = model.get_input_embeddings().weight.dtype
         self.on_cpu = self._device.type == "cpu"
         self.packed = False
+        self.multiple = 1
         parameters = inspect.signature(model.forward).parameters
         self._cache_argument = kv_argument(model)
         self._keeps_some = "logits_to_keep" in parameters
@@ -57,14 +65,15 @@ class Forward:
         cache: LanePool,
         hidden: bool = False,
         keep: int = 1,
+        adapters: Sequence[str | None] = (),
     ) -> Outputs:
         """`ids` and `positions` are `[rows, tokens]`. A token sees the keys at its own position and
         before, in layers with a window those in it, among those that the cache shows. Logits are
-        computed for the last `keep` columns, of which the last is returned."""
-        if self._activate is not None:
-            self._activate()
+        computed for the last `keep` columns, of which the last is returned. `adapters` has the
+        adapter of each row; a row with None, or beyond them, is the base's."""
         at = torch.from_numpy(positions).to(self._device)
-        with packed_products.used() if self.packed else nullcontext():
+        packed = packed_products.used() if self.packed else nullcontext()
+        with packed, self._adapted(adapters, len(ids)):
             result = self._model(
                 input_ids=torch.from_numpy(ids).to(self._device),
                 use_cache=True,
@@ -79,3 +88,10 @@ class Forward:
             result.logits,
             tuple(state[:, -1].float() for state in states),
         )
+
+    def _adapted(self, adapters: Sequence[str | None], rows: int) -> AbstractContextManager[None]:
+        if self._rows is not None:
+            return self._rows.used(adapters, rows, self.multiple)
+        if self._activate is not None:
+            self._activate()
+        return nullcontext()

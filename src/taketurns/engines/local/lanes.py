@@ -1,4 +1,4 @@
-"""The lanes of one model: keys and values of many answers in a few tensors.
+"""Lanes: keys and values of many answers in a few tensors, of one model or of several on one base.
 
 While a model writes, a row of its batch is a lane. The lanes in use come first, so a forward reads
 them as a view, without a copy. Between its turns an answer rests in its lane, behind those in use;
@@ -74,7 +74,7 @@ class CacheShape:
 
 
 class LanePool(StateCache, Cache):  # type: ignore[misc]  # transformers has no types
-    """The lanes of one model; the first `running` are in use. Their tensors never take more than
+    """The lanes of a runner; the first `running` are in use. Their tensors never take more than
     `max_bytes` (None: no limit), temporary copies while growing included. What a forward reads is
     `rounded` up. `plan` is what the next forward writes and reads; then the pool is passed to the
     model as its cache.

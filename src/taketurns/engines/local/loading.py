@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from taketurns.checkpoints.weight_files import fetch_first
 from taketurns.engines.local.adapters import put_on
 from taketurns.engines.local.completeness import require_complete
 from taketurns.engines.local.finite_weights import check_weights
+from taketurns.engines.local.lora_rows import LoraRows, obstacle
 from taketurns.errors import CapacityError, ConfigError, TakeTurnsError, concerning, one_line
 from taketurns.types import ModelSpec
 
@@ -24,10 +26,21 @@ SHORT_LOAD = 1 << 30  # bytes: loading fewer is quick, so it needs no progress b
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run. `activate` selects its adapter; None if its weights are not shared."""
+    """A model ready to run. `activate` selects its adapter; None if its weights are not shared.
+
+    `rows` has the models on the same weights that may share a forward with it, and `adapter` its
+    own adapter among them (None: it is the base). Without `rows` it runs alone, because of `apart`
+    if it has an adapter (a clause)."""
 
     model: Any
     activate: Callable[[], None] | None
+    rows: LoraRows | None = None
+    adapter: str | None = None
+    apart: str = ""
+
+    def alone(self, why: str) -> LoadedModel:
+        """The same model, whose rows share no forward with others'."""
+        return replace(self, rows=None, adapter=None, apart=why)
 
 
 class Weights:
@@ -36,30 +49,27 @@ class Weights:
     def __init__(self, specs: Mapping[str, ModelSpec]) -> None:
         self._specs = dict(specs)
         self._bases: dict[str, _Base] = {}
+        self._loaded: dict[str, LoadedModel] = {}
 
     def load(self, name: str) -> LoadedModel:
         """Load a model by its name, or return the loaded one. Raises ConfigError or
         CapacityError."""
-        spec = self._specs[name]
-        key = base_of(spec)
-        with concerning(name):
-            return self._load(name, spec, key)
+        if name not in self._loaded:
+            spec = self._specs[name]
+            with concerning(name):
+                self._loaded[name] = self._load(name, spec, base_of(spec))
+        return self._loaded[name]
 
     def _load(self, name: str, spec: ModelSpec, key: str) -> LoadedModel:
         if key not in self._bases:
             self._bases[key] = _Base(_to_run(spec))
         base = self._bases[key]
-        shared = spec.adapter is not None or any(
-            other.adapter is not None and other.model == spec.model
-            for other in self._specs.values()
-        )
+        shared = len(sharing(self._specs, name)) > 1
         if spec.adapter is not None:
-            alone = [base_of(other) for other in self._specs.values()].count(key) == 1
-            base.add(name, spec.adapter, shared=not alone)
+            return base.add(name, spec.adapter, shared=shared)
         if not shared:
             return LoadedModel(base.model, None)
-        wanted = name if spec.adapter is not None else None
-        return LoadedModel(base.model, lambda: base.activate(wanted))
+        return LoadedModel(base.model, base.rows.bare, base.rows)
 
 
 def base_of(spec: ModelSpec) -> str:
@@ -76,15 +86,23 @@ def base_of(spec: ModelSpec) -> str:
     )
 
 
+def sharing(specs: Mapping[str, ModelSpec], name: str) -> tuple[str, ...]:
+    """The models whose weights are those of this one, itself included; their adapters differ."""
+    key = base_of(specs[name])
+    return tuple(other for other, spec in specs.items() if base_of(spec) == key)
+
+
 class _Base:
-    """A base model and the LoRA adapters on it; at most one is active."""
+    """A base model and the LoRA adapters on it. In PEFT's own forward at most one is active;
+    `rows` has those whose rows may share a forward."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.rows = LoraRows(model, partial(self.activate, None))
         self._peft: Any = None
         self._active: str | None = None
 
-    def add(self, name: str, adapter: str, *, shared: bool) -> None:
+    def add(self, name: str, adapter: str, *, shared: bool) -> LoadedModel:
         with _memory_for(f"the adapter {adapter!r}"):
             known = _adapter_name(name)
             self._peft = put_on(self.model, adapter, known, self._peft, shared=shared)
@@ -92,6 +110,12 @@ class _Base:
         self._peft.requires_grad_(False).eval()
         self._active = name
         self.activate(name, force=True)
+        loaded = LoadedModel(self.model, partial(self.activate, name), self.rows, known)
+        why = obstacle(self.model, known, self._peft.peft_config[known])
+        if why is not None:
+            return loaded.alone(why)
+        self.rows.join(known)
+        return loaded
 
     def activate(self, name: str | None, force: bool = False) -> None:
         """Make an adapter the active one; None switches all off. Fast if nothing changes."""

@@ -19,23 +19,28 @@ from taketurns.engines.local import batch_invariant, equivalence
 from taketurns.engines.local.equivalence_records import ProofRecords, identity
 from taketurns.engines.local.kv import MASKED
 from taketurns.engines.local.loading import LoadedModel
+from taketurns.engines.local.members import Member
 from taketurns.engines.local.modes import Running, Way, make_runner
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
-from taketurns.engines.local.scheduler import BatchRunner
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 from taketurns.engines.local.small_copy import FIRST_ID, VOCABULARY, small_config, small_model
 from taketurns.errors import ConfigError
 from taketurns.types import ModelSpec
+
+_BASE = "its base"  # in a trial of an adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The result for a model. `way` is None if no way is correct. `reasons` has for each faster way
     why it is not correct. `copied`: a small copy could be made; without one, only the weights were
-    tried."""
+    tried. `apart` is why the rows of an adapter must not share forwards with those of others on its
+    base, empty if they may, or if it is not one or not known."""
 
     way: Way | None
     reasons: dict[str, str]
     copied: bool
+    apart: str = ""
 
     @property
     def why(self) -> str:
@@ -112,9 +117,8 @@ class ArchitectureProof:
             return
         ids = range(FIRST_ID, VOCABULARY)
         try:
-            why = _tried(
-                way, LoadedModel(self._model, None), self._running, truth, equivalence.ROUNDS, ids
-            )[1]
+            loaded = LoadedModel(self._model, None)
+            why = _tried(way, loaded, self._running, truth, equivalence.ROUNDS, ids)[1]
             if why is None and not truth.causal and not truth.generates(ids[:16]):
                 why = "it predicts a token from both its sides, so it does not write left to right"
         except equivalence.NoReferenceError as error:
@@ -170,14 +174,17 @@ def choose(
     running: Running,
     records: ProofRecords,
 ) -> tuple[Found, BatchRunner | None]:
-    """The fastest correct way for a loaded model, and a runner of that way."""
+    """The fastest correct way for a loaded model, and a runner of that way, in which its rows may
+    share forwards with those of others unless `Found.apart` says why not."""
     model = loaded.model
+    if not running.shares:
+        loaded = loaded.alone("")
     weight = model.get_input_embeddings().weight
     key = checkpoint_key(spec, str(weight.device), running)
     if (found := _recorded(records, key)) is not None:
         if found.way is None:
             return found, None
-        return found, make_runner(found.way, loaded, running)
+        return found, make_runner(found.way, _as_found(loaded, found.apart), running)
     architecture = ArchitectureProof(
         type(model),
         model.config,
@@ -188,13 +195,19 @@ def choose(
         records=records,
     )
     runner: BatchRunner | None = None
+    apart = loaded.apart
 
     def why_not(way: Way) -> str | None:
-        nonlocal runner
+        nonlocal runner, apart
         runner, why = _on_weights(way, loaded, running, architecture)
+        if why is not None and way is Way.KEPT and loaded.adapter is not None:
+            apart = f"in a batch with others {why}"
+            runner, why = _on_weights(way, loaded.alone(apart), running, architecture)
         return why
 
     found = fastest(architecture, why_not)
+    if found.way is Way.KEPT:
+        found = replace(found, apart=apart)
     records.write(key, asdict(found))
     return found, runner
 
@@ -270,13 +283,17 @@ def _tried(
     rounds: equivalence.Rounds,
     ids: Sequence[int],
 ) -> tuple[BatchRunner | None, str | None]:
-    """Try a way. Returns a runner, or the reason why the way is not correct; in that case the model
-    is left unchanged."""
+    """Try a way; an adapter whose rows may share forwards is tried beside its base. Returns a
+    runner, or the reason why the way is not correct; in that case the model is left unchanged."""
     model = loaded.model
+    truths = {running.model: truth}
     before = model.config._attn_implementation
     try:
         runner = make_runner(way, loaded, running)
-        why = equivalence.differs(runner, truth, rounds, ids) if rounds else None
+        if isinstance(runner, LaneRunner) and loaded.rows is not None and loaded.adapter:
+            runner.join(_BASE, Member())
+            truths[_BASE] = equivalence.Truth(PlainForward(model, loaded.rows.bare), truth.causal)
+        why = equivalence.differs(runner, truths, rounds, ids) if rounds else None
     except Unfit as error:
         return None, str(error)
     except (equivalence.NoReferenceError, torch.OutOfMemoryError, MemoryError):
@@ -288,6 +305,8 @@ def _tried(
             model.set_attn_implementation(before)
         return None, why
     runner.forget()
+    if isinstance(runner, LaneRunner) and len(truths) > 1:
+        runner.leave(_BASE)
     return runner, None
 
 
@@ -315,8 +334,13 @@ def checkpoint_key(spec: ModelSpec, device: str, running: Running) -> dict[str, 
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
         "deterministic": running.deterministic,
         "may_batch": running.may_batch,
+        "shares": running.shares,
         "versions": _versions(),
     }
+
+
+def _as_found(loaded: LoadedModel, apart: str) -> LoadedModel:
+    return loaded.alone(apart) if apart else loaded
 
 
 def _versions() -> dict[str, str | None]:
@@ -350,7 +374,10 @@ def _recorded(records: ProofRecords, key: dict[str, Any]) -> Found | None:
     try:
         way = record["way"]
         return Found(
-            None if way is None else Way(way), dict(record["reasons"]), bool(record["copied"])
+            None if way is None else Way(way),
+            dict(record["reasons"]),
+            bool(record["copied"]),
+            str(record["apart"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

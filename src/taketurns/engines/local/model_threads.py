@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -18,10 +19,11 @@ from taketurns.engines.base import OnToken
 from taketurns.engines.local.ensembles import Ensemble, EnsembleMember
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.members import ModelCounters
 from taketurns.engines.local.memory import shares
 from taketurns.engines.local.placement import CPU, Group, group_models
 from taketurns.engines.local.requests import Job
-from taketurns.engines.local.scheduler import LaneRunner, ModelCounters
+from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.engines.local.worker import CLOSED, EngineParts, ModelThread, RunningModel
 from taketurns.errors import ConfigError, EngineError
 from taketurns.types import ModelSpec
@@ -75,7 +77,8 @@ class ModelThreads:
 
         def make_ensemble(**callbacks: Any) -> Ensemble:
             for model, thread in zip(models, threads, strict=True):
-                most, parts = thread.most_lanes(model), models.count(model)
+                most = thread.most_lanes(model)
+                parts = sum(models.count(other) for other in thread.sharing(model))
                 if not thread.running(model).keeps_cache:
                     raise EngineError(
                         f"{model} cannot write tokens together with other models, because its "
@@ -120,10 +123,12 @@ class ModelThreads:
     def bound_lanes(self, total: int) -> None:
         """Limit the keys and values of all models to `total` bytes, divided so that each model has
         room for the same number of answers. The models must be loaded."""
-        every = [runner for thread in self._distinct for runner in thread.runners]
+        every = [runner for thread in self._distinct for runner in thread.runners.values()]
         runners = [runner for runner in every if isinstance(runner, LaneRunner)]
-        parts = shares([runner.cache for runner in runners])
-        for runner, part in zip(runners, parts, strict=True):
+        parts: defaultdict[LaneRunner, Fraction] = defaultdict(Fraction)
+        for runner, part in zip(runners, shares([r.cache for r in runners]), strict=True):
+            parts[runner] += part  # of each of the models that share its lanes
+        for runner, part in parts.items():
             runner.bound(int(part * (total if runner.cache.elastic else total // 2)))
 
     def sweep(self) -> None:

@@ -14,8 +14,10 @@ from taketurns.engines.local.forward import Forward
 from taketurns.engines.local.kv import probe
 from taketurns.engines.local.loading import LoadedModel
 from taketurns.engines.local.masks import has_index
+from taketurns.engines.local.members import Member
 from taketurns.engines.local.plain_forward import PlainForward, Unfit
 from taketurns.engines.local.reencode import ReencodeRunner, Reencoding
+from taketurns.engines.local.requests import UNNAMED
 from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 
 
@@ -52,12 +54,16 @@ _COSTS = {
 @dataclass(frozen=True, slots=True)
 class Running:
     """Settings for running a model: in exact rounds or not, the most rows of a batch, the ids that
-    it must not write, and whether a model that cannot be run in exact rounds `may_batch`."""
+    it must not write, and whether a model that cannot be run in exact rounds `may_batch`. `shares`:
+    its rows may be in one forward with those of others on the same weights. `model` is its name in
+    the runner."""
 
     deterministic: bool
     max_lanes: int
     suppressed: Sequence[int] = ()
     may_batch: bool = True
+    shares: bool = True
+    model: str = UNNAMED
 
 
 def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
@@ -68,12 +74,13 @@ def make_runner(way: Way, loaded: LoadedModel, running: Running) -> BatchRunner:
     if way is not Way.KEPT:
         return ReencodeRunner(plain, running.suppressed, _reencoding(way, plain, running))
     shape, masks = probe(model)
-    forward = Forward(model, masks, loaded.activate)
+    forward = Forward(model, masks, loaded.activate, loaded.rows)
     runner = LaneRunner(
         forward,
         shape,
         max_lanes=running.max_lanes,
-        suppressed=running.suppressed,
+        model=running.model,
+        member=Member(loaded.adapter, tuple(running.suppressed)),
         continues=not shape.states or state_kernels.continues(forward, shape, bound(plain)),
     )
     if running.deterministic and (batch_invariant.enable(model) or not shape.attends):

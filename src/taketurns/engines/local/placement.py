@@ -1,8 +1,8 @@
 """Which models share a thread.
 
 Models on one device take turns there, so a device needs one thread. A CPU has several cores, so its
-models may be divided among several threads. Models that share weights always have one thread,
-because only one adapter is active at a time."""
+models may be divided among several threads. Models that share weights always have one thread: they
+share forwards too, or take turns as the active adapter."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from taketurns.engines.local.members import ModelCounters
 from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.padded_forward import PaddedForward, RowOutputs
@@ -107,7 +108,9 @@ class ReencodeRunner(BatchRunner):
     def __init__(
         self, plain: PlainForward, suppressed: Sequence[int] = (), how: Reencoding = Reencoding()
     ) -> None:
-        super().__init__(suppressed)
+        super().__init__()
+        self.counters = ModelCounters()
+        self._suppressed = list(suppressed)
         self._plain = plain
         self._forward = PaddedForward(plain)
         self._how = how
@@ -127,6 +130,12 @@ class ReencodeRunner(BatchRunner):
         """What is kept of an answer. It counts twice, because a batch may have as much padding."""
         size = self._how.continued_bytes
         return CacheSize() if size is None else CacheSize(((0, 2 * size),), elastic=True)
+
+    def counters_of(self, model: str) -> ModelCounters:
+        return self.counters
+
+    def forget(self) -> None:
+        self.counters = ModelCounters()
 
     @torch.inference_mode()
     def step(self) -> None:

@@ -18,6 +18,8 @@ from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
 from taketurns.types import Completion, Finish, Sampling, Token
 
+UNNAMED = "the model"  # the name of a model that has none
+
 
 @dataclass(eq=False)
 class Job:
@@ -26,14 +28,16 @@ class Job:
     `resolve` or `reject` is called once, in the thread that runs the model. `ended` says from
     outside that its lane is no longer needed. `reach` is the most tokens its lane will hold.
     `model` is the name of the model that runs it, `failure` why this job, and no other of its
-    batch, has no result.
+    batch, has no result. Jobs of one `party` go on only together: none of them is begun before
+    there is room for all that one runner has.
     """
 
     prompt: Sequence[int]
     parked: Parked
     resolve: Callable[[Any], None]
     reject: Callable[[Exception], None]
-    model: str = field(default="the model", init=False)
+    model: str = field(default=UNNAMED, init=False)
+    party: object | None = field(default=None, init=False)
     failure: Exception | None = field(default=None, init=False)
     cancelled: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)

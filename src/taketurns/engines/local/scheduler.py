@@ -1,4 +1,5 @@
-"""Continuous batching of one model's jobs over the lanes of its KV pool.
+"""Continuous batching of jobs over the lanes of a KV pool. They are one model's, or those of a base
+and of adapters on it, whose rows share each forward.
 
 `LaneRunner.step` does one round: it takes waiting jobs into free lanes, encodes what they have not
 seen, then samples one token for every lane that writes. Lanes stay dense: when one is freed the
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, takewhile
 
 import numpy as np
 import torch
@@ -25,9 +26,11 @@ from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.lane_tensors import SPARE
 from taketurns.engines.local.lanes import CacheShape, LanePool
+from taketurns.engines.local.members import Member, ModelCounters, StepWork
 from taketurns.engines.local.memory import CacheSize, lane_length
 from taketurns.engines.local.next_token import draw_tokens
 from taketurns.engines.local.requests import (
+    UNNAMED,
     GenerateRequest,
     Job,
     PromptScoreRequest,
@@ -42,24 +45,15 @@ STEP_COST = 8  # a forward of one token takes as long as so many tokens that are
 SCORED_TOKENS = 256  # of a prompt that is scored: each has a logit for every token there is
 
 
-@dataclass(slots=True)
-class ModelCounters:
-    """What a model has done so far. Tokens are real ones: padding is not counted."""
-
-    encoded_tokens: int = 0
-    written_tokens: int = 0
-    forwards: int = 0
-    seconds: float = 0.0
-    peak_lane_bytes: int = 0
-
-
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """A row of the pool. The first `length` of its `tokens` are encoded, of which `start` came from
-    the parked answer; while it writes, the last of `tokens` is the one just sampled. In a model
-    with states, those after the first `pause` tokens are copied into `snapshots` on the way."""
+    """A row of the pool, for a job of `member`. The first `length` of its `tokens` are encoded, of
+    which `start` came from the parked answer; while it writes, the last of `tokens` is the one just
+    sampled. In a model with states, those after the first `pause` tokens are copied into
+    `snapshots` on the way."""
 
     job: Job
+    member: Member
     tokens: list[int]
     start: int
     length: int
@@ -78,12 +72,9 @@ class _Lane:
 
 
 class BatchRunner(ABC):
-    """Runs the jobs of one model, some of them side by side; tokens of `suppressed` are not
-    written. `counters` say what it has done so far."""
+    """Runs jobs, some of them side by side."""
 
-    def __init__(self, suppressed: Sequence[int]) -> None:
-        self.counters = ModelCounters()
-        self._suppressed = list(suppressed)
+    def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
 
     def submit(self, job: Job) -> None:
@@ -106,6 +97,10 @@ class BatchRunner(ABC):
         return CacheSize()
 
     @abstractmethod
+    def counters_of(self, model: str) -> ModelCounters:
+        """What one of its models has done so far."""
+
+    @abstractmethod
     def step(self) -> None:
         """One round: take in what waits, write one token for each job that writes."""
 
@@ -113,15 +108,16 @@ class BatchRunner(ABC):
     def reject_all(self, error: Exception) -> None:
         """Give up: reject what is being computed and what waits."""
 
+    @abstractmethod
     def forget(self) -> None:
         """Count from nothing. No job may be under way."""
-        self.counters = ModelCounters()
 
 
 class LaneRunner(BatchRunner):
-    """Runs jobs over lanes. `max_lanes` bounds the batch; tokens of `suppressed` are not written.
-    `continues`: the model reads several tokens at once also after a state that is not 0. Rounds are
-    exact where `exact` says which shapes they have; it may be changed while there are no jobs."""
+    """Runs jobs over lanes. `max_lanes` bounds the batch. Its first `member` has the name `model`;
+    others `join`, and the rows of all share each forward. `continues`: the model reads several
+    tokens at once also after a state that is not 0. Rounds are exact where `exact` says which
+    shapes they have; it may be changed while there are no jobs."""
 
     def __init__(
         self,
@@ -129,10 +125,13 @@ class LaneRunner(BatchRunner):
         shape: CacheShape,
         *,
         max_lanes: int,
-        suppressed: Sequence[int] = (),
+        model: str = UNNAMED,
+        member: Member | None = None,
         continues: bool = True,
     ) -> None:
-        super().__init__(suppressed)
+        super().__init__()
+        self._members = {model: member or Member()}
+        self._work = StepWork()
         self.forward = forward
         self.shape = shape
         self._pool = LanePool(shape)
@@ -141,6 +140,7 @@ class LaneRunner(BatchRunner):
         # What is encoded at once must not overwrite what its first token looks at.
         ringed = any(layer.sight.size for layer in shape.layers)
         self._most_tokens = SPARE if ringed else BLOCK_TOKENS
+        self.forwards = 0
         self._max_lanes = max_lanes
         self._lanes: list[_Lane] = []
 
@@ -156,6 +156,7 @@ class LaneRunner(BatchRunner):
     @exact.setter
     def exact(self, shapes: Shapes | None) -> None:
         self._exact = shapes
+        self.forward.multiple = 1 if shapes is None else shapes.rows
         self._pool.round_by(visible if shapes is not None else int)
         self._pool.states.multiple = 1 if shapes is None else shapes.rows
 
@@ -177,6 +178,31 @@ class LaneRunner(BatchRunner):
             tuple(layers), pool.states.bytes_per_answer, self.exact is not None, pool.elastic
         )
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models whose rows are in its forwards."""
+        return tuple(self._members)
+
+    def join(self, model: str, member: Member) -> None:
+        """Let rows of another model share the forwards."""
+        self._members[model] = member
+
+    def take_over(self, runner: LaneRunner) -> None:
+        """Let rows of the models of another runner of the same weights share the forwards, in the
+        shapes and with the packed weights that it was made with last. There may be no jobs."""
+        assert not self.busy, "sessions open when all models are loaded"
+        for model, member in runner._members.items():
+            self.join(model, member)
+        self.forward.packed = runner.forward.packed
+        self.exact = runner.exact
+
+    def leave(self, model: str) -> None:
+        """Have no more rows of a model. It may have no jobs."""
+        del self._members[model]
+
+    def counters_of(self, model: str) -> ModelCounters:
+        return self._members[model].counters
+
     def bound(self, lane_bytes: int) -> None:
         """Let the lanes take at most so many bytes; what does not fit waits."""
         self._pool.max_bytes = lane_bytes
@@ -188,12 +214,16 @@ class LaneRunner(BatchRunner):
     def forget(self) -> None:
         """Free the lanes too."""
         self._pool.clear()
-        super().forget()
+        self._members = {
+            model: replace(member, counters=ModelCounters())
+            for model, member in self._members.items()
+        }
 
     @torch.inference_mode()
     def step(self) -> None:
         """One round. A failure rejects every job in the batch and leaves the runner usable."""
         begun = time.perf_counter()
+        self._work = StepWork()
         try:
             self._drop_cancelled()
             writing = len(self._lanes)
@@ -204,7 +234,7 @@ class LaneRunner(BatchRunner):
             self._release_done()
         except Exception as error:  # whatever a model raises belongs to those who asked for it
             self._fail(error)
-        self.counters.seconds += time.perf_counter() - begun
+        self._work.charge(time.perf_counter() - begun, self._members.values())
 
     def reject_all(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -228,33 +258,47 @@ class LaneRunner(BatchRunner):
         taken: list[_Lane] = []
         live = len(self._lanes)
         length = max((self._length(lane.job.reach) for lane in self._lanes), default=0)
-        while self._waiting and live + len(taken) < self.most_lanes:
-            job = self._waiting[0]
-            longer = max(length, self._length(job.reach))
-            held = self._pool.holds(job.reach)
-            if not held or not self._pool.fits(len(taken) + 1, longer):
+        while self._waiting:
+            party = self._next_party()
+            if live + len(taken) + len(party) > self.most_lanes:
+                break
+            reach = max(job.reach for job in party)
+            longer = max(length, self._length(reach))
+            held = self._pool.holds(reach)
+            if not held or not self._pool.fits(len(taken) + len(party), longer):
                 if held and (live or taken):
                     break
-                self._waiting.popleft().reject(
-                    CapacityError(
-                        f"no memory for the keys and values of {job.reach} tokens: lower "
-                        "max_tokens or raise engine.memory"
+                for job in party:
+                    self._waiting.popleft()
+                    job.reject(
+                        CapacityError(
+                            f"no memory for the keys and values of {reach} tokens: lower "
+                            "max_tokens or raise engine.memory"
+                        )
                     )
-                )
                 continue
-            self._waiting.popleft()
+            for job in party:
+                self._waiting.popleft()
+                taken.append(self._lane(job))
             length = longer
-            taken.append(self._lane(job))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
         if taken:
             self._enter(taken, length)
         return taken
 
+    def _next_party(self) -> list[Job]:
+        """The first job that waits, with those after it that go on only together with it. If some
+        of them had lanes and others had not, those that had might be what the others wait for."""
+        first = self._waiting[0]
+        if first.party is None:
+            return [first]
+        return list(takewhile(lambda job: job.party is first.party, self._waiting))
+
     def _lane(self, job: Job) -> _Lane:
         """A lane for a job: from where it goes on, and where its states are copied."""
         known = 0 if _scores_prompt(job) else self._pool.known(job.parked, job.prompt)
         prompt = len(job.prompt)
-        lane = _Lane(job, list(job.prompt), known, known)
+        lane = _Lane(job, self._members[job.model], list(job.prompt), known, known)
         if not self._pool.states:
             return lane
         if job.parked.snapshots is not None:
@@ -317,7 +361,9 @@ class LaneRunner(BatchRunner):
         """Park what finished lanes have encoded and close the gaps they leave."""
         if not any(lane.done for lane in self._lanes):
             return
-        self.counters.peak_lane_bytes = max(self.counters.peak_lane_bytes, self._pool.nbytes)
+        taken = self._pool.nbytes
+        for member in self._members.values():
+            member.counters.peak_lane_bytes = max(member.counters.peak_lane_bytes, taken)
         for index in reversed(range(len(self._lanes))):
             lane = self._lanes[index]
             if not lane.done:
@@ -375,8 +421,8 @@ class LaneRunner(BatchRunner):
             outputs = self._run(
                 first, fed, block, _wants_hidden(group[0]), keep=block if scored else None
             )
-            self.counters.encoded_tokens += sum(fed)
             for row, lane in enumerate(group):
+                lane.member.counters.encoded_tokens += fed[row]
                 if lane.length == lane.pause:
                     lane.snapshots.append(self._pool.states.save(first + row, lane.length))
                 if isinstance(lane.job, PromptScoreRequest):
@@ -417,7 +463,7 @@ class LaneRunner(BatchRunner):
             if not isinstance(lane.job, EnsembleMember):
                 writers.append(row)
             elif fed[row]:
-                self.counters.encoded_tokens += 1
+                lane.member.counters.encoded_tokens += 1
                 lane.job.offer(logits[row])
         if len(writers) == writing:
             self._sample(lanes, logits, outputs.hidden)
@@ -438,12 +484,21 @@ class LaneRunner(BatchRunner):
             lanes, logits = [lanes[row] for row in going], logits[going]
             if not lanes:
                 return
+        alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, lane in enumerate(lanes):
+            alike[lane.member.suppressed].append(row)
+        for suppressed, rows in alike.items():
+            part = logits if len(rows) == len(lanes) else logits[rows]
+            self._draw([lanes[row] for row in rows], part, suppressed)
+
+    def _draw(self, lanes: Sequence[_Lane], logits: Tensor, suppressed: Sequence[int]) -> None:
+        """One token for each of these lanes, whose models must not write the same ids."""
         jobs = [lane.job for lane in lanes if isinstance(lane.job, GenerateRequest)]
-        tokens = draw_tokens(logits, jobs, self._suppressed)
+        tokens = draw_tokens(logits, jobs, suppressed)
         for row, (lane, job, token) in enumerate(zip(lanes, jobs, tokens, strict=True)):
             lane.tokens.append(token)
             lane.done = job.take(token, logits[row]) is not None
-        self.counters.written_tokens += len(lanes)
+            lane.member.counters.written_tokens += 1
 
     def _rows(self, lanes: int, block: int) -> int:
         if block > 1:
@@ -490,9 +545,11 @@ class LaneRunner(BatchRunner):
         if self.exact is not None:
             keys, positions = visible(keys), positions[: len(fed)]
         self._pool.plan(first, [lane.length for lane in lanes], positions, ends, keys, lowest)
-        self.counters.forwards += 1
+        self.forwards += 1
+        self._work.add((lane.member, count) for lane, count in zip(lanes, fed, strict=True))
+        adapters = [lane.member.adapter for lane in lanes]
         with self._pool.states.reading(first, fed, rows, len(self._lanes)):
-            return self.forward(ids, at, self._pool, hidden, keep)
+            return self.forward(ids, at, self._pool, hidden, keep, adapters)
 
 
 def _hear(lane: _Lane) -> int:

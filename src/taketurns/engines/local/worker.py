@@ -25,13 +25,15 @@ from taketurns.engines.local.ensembles import Ensemble
 from taketurns.engines.local.equivalence import described
 from taketurns.engines.local.equivalence_records import ProofRecords
 from taketurns.engines.local.lifetime import Lifetime
-from taketurns.engines.local.loading import Weights
+from taketurns.engines.local.loading import LoadedModel, Weights, sharing
+from taketurns.engines.local.lora_rows import LoraRows
+from taketurns.engines.local.members import ModelCounters
 from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.mode_selection import check_usable, choose
 from taketurns.engines.local.modes import Running, Way, exact_shapes
 from taketurns.engines.local.outbox import Outbox
 from taketurns.engines.local.requests import Job
-from taketurns.engines.local.scheduler import BatchRunner, LaneRunner, ModelCounters
+from taketurns.engines.local.scheduler import BatchRunner, LaneRunner
 from taketurns.errors import (
     CapacityError,
     ConfigError,
@@ -111,6 +113,7 @@ class ModelThread:
         self._largest = 0
         self._exactly: dict[str, Any] = {}
         self._runners: dict[str, BatchRunner] = {}
+        self._sharing: dict[LoraRows, LaneRunner] = {}
         self._models: dict[str, RunningModel] = {}
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -185,23 +188,32 @@ class ModelThread:
         self._inbox.put(call)
 
     @property
-    def runners(self) -> Sequence[BatchRunner]:
-        """The runners of the loaded models."""
-        return list(self._runners.values())
+    def runners(self) -> Mapping[str, BatchRunner]:
+        """The runner of each loaded model. Models whose rows share forwards have the same one."""
+        return dict(self._runners)
+
+    @property
+    def _distinct(self) -> list[BatchRunner]:
+        return list(dict.fromkeys(self._runners.values()))
 
     def running(self, model: str) -> RunningModel:
         """Facts about a loaded model."""
         return self._models[model]
 
+    def sharing(self, model: str) -> tuple[str, ...]:
+        """The models whose rows share the forwards of a loaded model, itself included."""
+        runner = self._runners.get(model)
+        return runner.models if isinstance(runner, LaneRunner) else (model,)
+
     def most_lanes(self, model: str) -> int:
-        """The most jobs of a loaded model that are under way at a time; no limit is known for a
-        model without lanes, and once the thread has stopped."""
+        """The most jobs of a loaded model, and of those `sharing` its forwards, that are under way
+        at a time; no limit is known for a model without lanes, and once the thread has stopped."""
         runner = self._runners.get(model)
         return runner.most_lanes if isinstance(runner, LaneRunner) else sys.maxsize
 
     def counters(self, model: str) -> ModelCounters:
         runner = self._runners.get(model)
-        return runner.counters if runner is not None else ModelCounters()
+        return runner.counters_of(model) if runner is not None else ModelCounters()
 
     def sweep(self) -> None:
         """Free the memory of answers that are gone, before the next round."""
@@ -263,7 +275,7 @@ class ModelThread:
             self._runners[job.model].submit(job)
 
     def _sweep(self) -> None:
-        for runner in self._runners.values():
+        for runner in self._distinct:
             if isinstance(runner, LaneRunner):
                 runner.sweep()
 
@@ -288,7 +300,7 @@ class ModelThread:
             except Empty:
                 pass
             moving = False
-            for runner in self._runners.values():
+            for runner in self._distinct:
                 if runner.busy and self._step(runner):
                     moving = True
             self._engine.draws.advance()
@@ -298,13 +310,12 @@ class ModelThread:
         """Do one step. Returns whether another one may do anything before a call arrives: not if
         all lanes wait for a token that other models write too. Such a step computes nothing and
         rejects nothing, and a token, a cancellation and a new job all arrive as calls."""
-        before = runner.counters.forwards
+        if not isinstance(runner, LaneRunner):
+            runner.step()
+            return runner.busy
+        before = runner.forwards
         runner.step()
-        waits = (
-            isinstance(runner, LaneRunner)
-            and runner.counters.forwards == before
-            and self._outbox.empty
-        )
+        waits = runner.forwards == before and self._outbox.empty
         return runner.busy and not waits
 
     def _load_for(
@@ -333,13 +344,22 @@ class ModelThread:
             raise ConfigError(exact.refusal(model, obstacle))
         wanted = exact.wanted(self._engine.deterministic, device, weight.dtype, obstacle)
         may_batch = self._engine.deterministic is not True
-        running = Running(wanted, self._engine.max_batch, suppressed, may_batch)
         spec = self._engine.specs[model]
+        running = Running(
+            wanted,
+            self._engine.max_batch,
+            suppressed,
+            may_batch,
+            shares=len(sharing(self._engine.specs, model)) <= self._engine.max_batch,
+            model=model,
+        )
         found, runner = choose(spec, loaded, running, self._engine.records)
         way = check_usable(found, model, spec, type(loaded.model).__name__)
         assert runner is not None, "a correct way has a runner"
         if way is not Way.KEPT:
             LOG.warning(found.sentence(model))
+        if loaded.rows is not None and running.shares:
+            runner = self._joined(loaded, model, runner, apart=bool(found.apart))
         if (
             wanted
             and isinstance(runner, LaneRunner)
@@ -349,6 +369,28 @@ class ModelThread:
             self._check_exact(model, runner.exact)
         self._models[model] = RunningModel(way, runner.cache, device)
         return runner
+
+    def _joined(
+        self, loaded: LoadedModel, model: str, runner: BatchRunner, *, apart: bool
+    ) -> BatchRunner:
+        """The runner of a model that has been loaded with a `runner` of its own: that of the models
+        on the same weights, unless it runs `apart` or is the first of them."""
+        assert loaded.rows is not None, "only for weights that may be shared"
+        shared = self._sharing.get(loaded.rows)
+        if isinstance(runner, LaneRunner) and not apart:
+            if shared is None:
+                self._sharing[loaded.rows] = runner
+                return runner
+            shared.take_over(runner)
+        elif shared is not None and shared.exact is not None:
+            # The adapter's matrices are among those that are multiplied all the same.
+            shared.exact = exact_shapes(loaded.model, shared, self._engine.max_batch)
+        self._note_caches()
+        return shared if shared is not None and model in shared.models else runner
+
+    def _note_caches(self) -> None:
+        for model, known in self._models.items():
+            self._models[model] = replace(known, cache=self._runners[model].cache)
 
     def _check_exact(self, model: str, shapes: exact.Shapes | None) -> None:
         """Raise ConfigError if a model must run in exact rounds and has no shapes for them."""
@@ -362,10 +404,10 @@ class ModelThread:
         """Measure again after the number of threads has changed, because products depend on it."""
         for model in self._exactly:
             runner = self._runners.get(model)
-            if isinstance(runner, LaneRunner):
+            if isinstance(runner, LaneRunner) and runner.models[0] == model:
                 runner.exact = exact_shapes(self._exactly[model], runner, self._engine.max_batch)
                 self._check_exact(model, runner.exact)
-                self._models[model] = replace(self._models[model], cache=runner.cache)
+        self._note_caches()
 
     def _set_threads(self, model: Any) -> None:
         """Set the number of threads. Small models run on one thread: an operation is too short for
@@ -382,9 +424,10 @@ class ModelThread:
 
     def _stop(self) -> None:
         error = EngineError(self._engine.lifetime.failure or CLOSED)
-        for runner in self._runners.values():
+        for runner in self._distinct:
             runner.reject_all(error)
         self._runners.clear()
+        self._sharing.clear()
         self._outbox.flush()
 
 

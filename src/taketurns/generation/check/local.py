@@ -9,7 +9,8 @@ come on top.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from importlib.util import find_spec
@@ -28,7 +29,13 @@ from taketurns.engines.local.adapters import check_adapter
 from taketurns.engines.local.completeness import find_fault
 from taketurns.engines.local.equivalence_records import ProofRecords, default_folder
 from taketurns.engines.local.finite_weights import check_files
-from taketurns.engines.local.loading import SHORT_LOAD, base_of, choose_device, choose_dtype
+from taketurns.engines.local.loading import (
+    SHORT_LOAD,
+    base_of,
+    choose_device,
+    choose_dtype,
+    sharing,
+)
 from taketurns.engines.local.mode_selection import foresee, refusal
 from taketurns.engines.local.modes import Running, Way
 from taketurns.engines.local.placement import device_of
@@ -61,7 +68,7 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
     Raises ConfigError if the team cannot be loaded."""
     team = Team.load(config)
     specs = models_of(config)
-    models = tuple(_inspect_models(specs, config.engine, numbers=numbers))
+    models = _with_forwards(_inspect_models(specs, config.engine, numbers=numbers), dict(specs))
     if config.switcher.spec is not None:
         digits = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
@@ -113,9 +120,16 @@ def _vllm_problems(config: TeamConfig) -> list[str]:
 
 
 def _notes(models: Sequence[LocalModel], longest: int) -> Iterator[str]:
+    names = [model.name for model in models]
     for model in models:
         if model.why and model.problem is None:
             yield f"{model.name} {Way(model.way).costs}, because {model.why}"
+        others = model.in_forwards_with
+        if others and names.index(model.name) < names.index(others[0]):
+            together = f"{', '.join((model.name, *others[:-1]))} and {others[-1]}"
+            yield f"{together} share each forward, because their base is the same"
+        if model.apart and model.problem is None:
+            yield f"{model.name} shares no forward with others on its base, because {model.apart}"
         if model.weight_bytes is None and model.problem is None:
             why = "not safetensors files" if Path(model.model).is_dir() else "not downloaded yet"
             yield f"{model.name}: the size of its weights is unknown: they are {why}"
@@ -171,6 +185,26 @@ def _free_bytes(device: str) -> tuple[int, str | None]:
         return 0, f"{device} cannot be used here: {one_line(error)}"
 
 
+def _with_forwards(
+    models: Iterator[LocalModel], specs: Mapping[str, ModelSpec]
+) -> tuple[LocalModel, ...]:
+    """The same models, which say with whom each shares its forwards."""
+    inspected = tuple(models)
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for model in inspected:
+        if model.way == Way.KEPT and not model.apart and model.problem is None:
+            groups[base_of(specs[model.name])].append(model.name)
+    among = {name: names for names in groups.values() for name in names}
+    return tuple(
+        replace(
+            model,
+            in_forwards_with=tuple(n for n in among.get(model.name, ()) if n != model.name),
+            apart=model.apart if len(sharing(specs, model.name)) > 1 else "",
+        )
+        for model in inspected
+    )
+
+
 def _inspect_models(
     specs: Sequence[tuple[str, ModelSpec]], engine: EngineConfig, *, numbers: bool
 ) -> Iterator[LocalModel]:
@@ -178,12 +212,21 @@ def _inspect_models(
     for name, spec in specs:
         with concerning(name):
             shares = base_of(spec) in seen
-            yield _inspect(name, spec, engine, shares_weights=shares, numbers=numbers)
+            others = len(sharing(dict(specs), name)) - 1
+            yield _inspect(
+                name, spec, engine, shares_weights=shares, others=others, numbers=numbers
+            )
         seen.add(base_of(spec))
 
 
 def _inspect(
-    name: str, spec: ModelSpec, engine: EngineConfig, *, shares_weights: bool, numbers: bool
+    name: str,
+    spec: ModelSpec,
+    engine: EngineConfig,
+    *,
+    shares_weights: bool,
+    others: int,
+    numbers: bool,
 ) -> LocalModel:
     context = context_length(spec)
     codec = TextCodec.load(spec)
@@ -192,12 +235,12 @@ def _inspect(
     dtype = choose_dtype(spec.dtype, choose_device(spec.device))
     if dtype == "auto":
         dtype = getattr(config, "dtype", None) or choose_dtype("float32", "cpu")
-    tensors, problem = None, None
+    tensors, problem, obstacle = None, None, None
     try:
         tensors = model_tensors(spec)
         problem = find_fault(spec, tensors) if tensors and spec.gguf_file is None else None
         if spec.adapter is not None and find_spec("peft") is not None:
-            check_adapter(spec)
+            obstacle = check_adapter(spec)
         unread = 0 if problem else _look_through(spec, every=numbers, base=not shares_weights)
     except ConfigError as error:
         problem, unread = str(error), 0
@@ -206,10 +249,16 @@ def _inspect(
         problem = f"its quantised weights need the package {missing}: pip install {missing}"
     stored = getattr(whole, "quantization_config", None) is not None
     inexact = _inexact(spec, whole)
+    apart = ""
     if engine.kind == "vllm":  # which batches as it does, and has its own caches
         way, why, refused, inexact = UNKNOWN_WAY, "", None, None
     else:
-        way, why, refused = _way(spec, whole, dtype, engine, inexact)
+        shares = others < engine.max_batch
+        way, why, refused, apart = _way(spec, whole, dtype, engine, inexact, shares=shares)
+        if not shares:
+            apart = f"engine.max_batch is less than the {others + 1} models on it"
+        elif spec.adapter is not None and way == Way.KEPT:
+            apart = apart or ("its base is quantised" if quantised else obstacle or "")
     if engine.deterministic and inexact is not None:
         refused = batch_invariant.refusal(name, inexact)
     cache = cache_size(
@@ -238,6 +287,7 @@ def _inspect(
         unread_bytes=unread,
         way=way,
         why=why,
+        apart=apart,
     )
 
 
@@ -275,9 +325,16 @@ def _inexact(spec: ModelSpec, config: Any) -> str | None:
 
 
 def _way(
-    spec: ModelSpec, config: Any, dtype: Any, engine: EngineConfig, inexact: str | None
-) -> tuple[str, str, str | None]:
-    """How a model will be run, why not in a faster way, and why it is refused, if it is."""
+    spec: ModelSpec,
+    config: Any,
+    dtype: Any,
+    engine: EngineConfig,
+    inexact: str | None,
+    *,
+    shares: bool,
+) -> tuple[str, str, str | None, str]:
+    """How a model will be run, why not in a faster way, why it is refused, if it is, and why its
+    rows share no forwards, as far as its last load tells; `shares`: if they may."""
     device = choose_device(spec.device)
     wanted = batch_invariant.wanted(engine.deterministic, device, dtype, inexact)
     try:
@@ -288,7 +345,12 @@ def _way(
             config,
             dtype=dtype,
             device=device,
-            running=Running(wanted, engine.max_batch, may_batch=engine.deterministic is not True),
+            running=Running(
+                wanted,
+                engine.max_batch,
+                may_batch=engine.deterministic is not True,
+                shares=shares,
+            ),
             records=ProofRecords(default_folder()),
         )
     except (
@@ -296,10 +358,11 @@ def _way(
         AssertionError,
         RuntimeError,
     ):  # the model has custom code, or the device is not here
-        return UNKNOWN_WAY, "", None
+        return UNKNOWN_WAY, "", None, ""
     if selection.way is None:
-        return REFUSED, selection.why, refusal(spec.model, model_class.__name__, selection.why)
-    return selection.way, selection.why, None
+        why = selection.why
+        return REFUSED, why, refusal(spec.model, model_class.__name__, why), ""
+    return selection.way, selection.why, None, selection.apart
 
 
 def _place(spec: ModelSpec) -> str:

@@ -26,7 +26,9 @@ class LocalModel:
     for NaN, because that would take long. `way` is how it is run between its turns, and `why` is
     why not in a faster way: from its last load, else from its architecture. `inexact` is why its
     answers may depend on the other answers in the batch, None if its kind gives no reason.
-    `cache` is what the model keeps of an answer, nothing where it keeps no cache."""
+    `cache` is what the model keeps of an answer, nothing where it keeps no cache. Its rows share
+    each forward with those of `in_forwards_with`, models on the same weights; `apart` is why they
+    share none with such models, a clause."""
 
     COLUMNS: ClassVar = ("model", "weights", "precision", "context", "prompt", "between turns")
 
@@ -47,6 +49,8 @@ class LocalModel:
     unread_bytes: int = 0
     way: str = UNKNOWN_WAY
     why: str = ""
+    in_forwards_with: tuple[str, ...] = ()
+    apart: str = ""
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         size = "shared" if self.shares_weights else readable(self.weight_bytes)
