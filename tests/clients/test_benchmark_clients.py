@@ -46,7 +46,8 @@ def test_vllm_bench(clients: Environments, served: Served, tmp_path: Path, kind:
             *("--save-result", "--result-dir", tmp_path),
         ]
     )
-    assert outcome.refusals == []
+    # Two tokenizers have no common ids; where /tokenize gives none, it takes its own and goes on.
+    assert all("tokenise this differently" in refusal for refusal in outcome.refusals)
     assert not outcome.failed, outcome.output[-3000:]
     (report,) = tmp_path.glob("*.json")
     assert json.loads(report.read_text())["completed"] == 2
