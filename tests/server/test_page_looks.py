@@ -80,7 +80,7 @@ def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Pag
     opened = page(pair()).ready()
     opened.ask("Why?")
     (alone,) = opened.whole()
-    whole = opened.one("#answers").rect["width"]
+    whole = opened.one(".answers").rect["width"]
     assert alone.rect["width"] == whole
     # Its lines are no longer than can be read with ease; what they leave is the shares'.
     text, shares = opened.one(".text").rect, opened.one(".legend").rect
@@ -89,7 +89,7 @@ def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Pag
     assert shares["x"] + shares["width"] > 0.95 * (alone.rect["x"] + whole)
     for width in (390, 800):  # where there is less of it, the shares are below
         show(opened.driver, width, 900)
-        assert alone.rect["width"] == opened.one("#answers").rect["width"]
+        assert alone.rect["width"] == opened.one(".answers").rect["width"]
         assert opened.one(".legend").rect["y"] > opened.one(".timeline").rect["y"]
     show(opened.driver, 1200, 900)
     opened.run("document.getElementById('beside').value = 'b'")
