@@ -4,7 +4,7 @@ import { Answer } from "./answer.js";
 import { byId, element } from "./dom.js";
 import { folding } from "./fold.js";
 
-let turns = [];
+const turns = [];
 let began = Date.now(); // the conversation's id in the history
 
 export const length = () => turns.length;
@@ -52,11 +52,12 @@ export function add(prompt, answers, edit) {
   return turn;
 }
 
-// Removes the turns from `index` on. What is left is another conversation: the history keeps both.
+// Removes the turns from `index` on. If one had answers, what is left is another conversation: the
+// history keeps both.
 export function cut(index) {
-  if (index >= turns.length) return;
-  for (const turn of turns.splice(index)) turn.element.remove();
-  began = Date.now();
+  const removed = turns.splice(index);
+  for (const turn of removed) turn.element.remove();
+  if (removed.some((turn) => !turn.failed)) began = Date.now();
 }
 
 // Removes a last turn without answers, which is asked anew.

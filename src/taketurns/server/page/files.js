@@ -28,7 +28,7 @@ async function read(file, opened) {
     const content = await file.text().catch(() => {
       throw new Error("it cannot be read");
     });
-    opened(trace.parse(content));
+    await opened(trace.parse(content));
     return null;
   } catch (error) {
     return `${file.name} is no trace of taketurns: ${error.message}.`;

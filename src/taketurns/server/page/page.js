@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
 import * as complaints from "./complaints.js";
-import { byId, counted, element } from "./dom.js";
 import * as conversation from "./conversation.js";
+import { byId, counted, element } from "./dom.js";
 import * as editing from "./editing.js";
 import * as files from "./files.js";
 import * as history from "./history.js";
@@ -93,6 +93,7 @@ async function change(does) {
 }
 
 function begin(prompt) {
+  tip.hide();
   conversation.cut(editing.index() ?? Infinity);
   conversation.dropFailed();
   editing.end();
