@@ -165,7 +165,6 @@ function update() {
   const writing = running !== null;
   const answered = conversation.record().length > 0;
   byId("stop").hidden = !writing;
-  byId("submit").textContent = writing ? "Ask again" : "Ask";
   byId("new").hidden = !conversation.length();
   byId("save-trace").disabled = writing || !answered;
   const edited = editing.index();
