@@ -119,8 +119,9 @@ def _speakers(holder: dict[str, Any]) -> tuple[str, ...]:
     return tuple(patch["name"] for patch in holder["taketurns"]["patches"])
 
 
+CHAT = Endpoint("/v1/chat/completions", _chat_body, _chat_event, any_format=True)
 ENDPOINTS = (
-    Endpoint("/v1/chat/completions", _chat_body, _chat_event, any_format=True),
+    CHAT,
     Endpoint("/v1/responses", _responses_body, _responses_event),
     Endpoint("/v1/messages", _messages_body, _messages_event),
 )
