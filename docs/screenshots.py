@@ -27,7 +27,7 @@ from taketurns.server.serving import Serving
 
 HERE = Path(__file__).parent
 QUESTIONS = tuple(TASKS[task].queries("test")[number].text or "" for task, number in EXAMPLES)
-SIZES = {"light": (1200, 830), "dark": (1200, 830), "phone": (390, 844)}
+SIZES = {"light": (1200, 760), "dark": (1200, 760), "phone": (390, 844)}
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def take(url: str, name: str, width: int, height: int) -> None:
     waiting.until(lambda _: not browser.find_elements(By.CSS_SELECTOR, ".answer.writing"))
     second = browser.find_elements(By.CSS_SELECTOR, ".patch")[1]
     if phone:
-        browser.execute_script("scrollTo(0, 220)")
+        browser.execute_script("scrollTo(0, 60)")
         time.sleep(0.2)
         second.click()
     else:

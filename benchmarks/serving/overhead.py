@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.processes import processor_seconds
+from benchmarks.serving.endpoints import CHAT, Question
 from benchmarks.serving.streams import ask, percentile
 from taketurns import Candidate, ModelSpec, Policy, ScriptedEngine, Team
 from taketurns.switchers.simple import FixedSwitcher
@@ -32,7 +33,7 @@ def scripted_team() -> Team:
 
 async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str, Any]:
     """A served scripted team compared with the same team in this process."""
-    body = {"messages": [{"role": "user", "content": "Q?"}]}
+    question = Question("Q?", 0, None, LENGTH)
     team = scripted_team()
 
     async def direct() -> list[float]:
@@ -40,7 +41,7 @@ async def overhead(url: str, pid: int, streams: int, requests: int) -> dict[str,
         return [perf_counter() - begun async for e in team.stream("Q?") if isinstance(e, Delta)]
 
     async def over_http() -> list[float]:
-        return (await ask(url, body)).times
+        return (await ask(url, CHAT, question)).times
 
     before = processor_seconds()
     direct_times = await _side_by_side(direct, streams, requests)

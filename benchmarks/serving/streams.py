@@ -14,6 +14,7 @@ from typing import Any
 
 from jsonschema import validate
 
+from benchmarks.serving.endpoints import ENDPOINTS, Endpoint, Question
 from taketurns import Team, Trace
 from taketurns.config.answer_format import read_format
 
@@ -39,12 +40,9 @@ class StreamedAnswer:
 
 @dataclass(frozen=True)
 class OfflineAnswer:
-    """A question with its seed, and what the team writes for it offline. `format` is what the
-    answer must be, as in `structured_outputs`, or None."""
+    """A question, and what the team writes for it offline."""
 
-    question: str
-    seed: int
-    format: dict[str, Any] | None
+    question: Question
     text: str
     speakers: tuple[str, ...]
 
@@ -86,16 +84,16 @@ class LoadResult:
         return f"{asked}, {wrong}" if wrong else None
 
 
-async def ask(url: str, body: dict[str, Any]) -> StreamedAnswer:
+async def ask(url: str, endpoint: Endpoint, question: Question) -> StreamedAnswer:
     """One streamed answer, on its own connection."""
     host, port = url.removeprefix("http://").split(":")
-    payload = json.dumps(body | {"stream": True}).encode()
+    payload = json.dumps(endpoint.body(question) | {"stream": True}).encode()
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
     begun = perf_counter()
     writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n"
+        b"POST %b HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n"
         b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        % (host.encode(), len(payload))
+        % (endpoint.path.encode(), host.encode(), len(payload))
         + payload
     )
     streamed = StreamedAnswer(int((await reader.readline()).split()[1]))
@@ -104,28 +102,15 @@ async def ask(url: str, body: dict[str, Any]) -> StreamedAnswer:
         if line.startswith(b"data: "):
             events.append((perf_counter() - begun, line[6:].strip()))
     writer.close()
-    _read(events, streamed)
-    return streamed
-
-
-def _read(events: Sequence[tuple[float, bytes]], streamed: StreamedAnswer) -> None:
-    speakers = []
     for at, data in events:
-        if data == b"[DONE]":
-            streamed.done = True
-            continue
-        chunk = json.loads(data)
-        if "error" in chunk:
-            streamed.error = chunk["error"]["message"]
-            continue
-        choice = chunk["choices"][0]
-        turns = choice.get("taketurns", {})
-        if "speaker" in turns:
-            streamed.text += choice["delta"].get("content", "")
+        event = endpoint.read(data)
+        if event.text is not None:
+            streamed.text += event.text
             streamed.times.append(at)
-        if "patch" in turns:
-            speakers.append(turns["patch"]["name"])
-    streamed.speakers = tuple(speakers)
+        streamed.speakers += event.speakers
+        streamed.done |= event.done
+        streamed.error = event.error or streamed.error
+    return streamed
 
 
 async def load(
@@ -135,7 +120,8 @@ async def load(
     requests: int,
     note: Callable[[int], None] = lambda done: None,
 ) -> LoadResult:
-    """Keep `streams` requests in progress until `requests` are answered."""
+    """Keep `streams` requests in progress, at all endpoints by turns, until `requests` are
+    answered."""
     result = LoadResult(streams)
     left = iter(range(requests))
     order = Random(streams)
@@ -143,12 +129,8 @@ async def load(
     async def one_after_another() -> None:
         for _ in left:
             case = order.choice(cases)
-            body: dict[str, Any] = {
-                "messages": [{"role": "user", "content": case.question}],
-                "seed": case.seed,
-                "structured_outputs": case.format,
-            }
-            streamed = await ask(url, body)
+            endpoint = order.choice([each for each in ENDPOINTS if each.takes(case.question)])
+            streamed = await ask(url, endpoint, case.question)
             result.requests += 1
             result.whole += streamed.done and streamed.error is None
             result.equal += (streamed.text, streamed.speakers) == (case.text, case.speakers)
@@ -174,7 +156,8 @@ def offline(team: Team, questions: Sequence[str], seeds: int) -> list[OfflineAns
             trace = team.generate(question, seed=seed, policy=policy)
             _check(entry, trace)
             speakers = tuple(names[patch.speaker or 0] for patch in trace.patches)
-            cases.append(OfflineAnswer(question, seed, entry, trace.text, speakers))
+            asked = Question(question, seed, entry, policy.max_tokens)
+            cases.append(OfflineAnswer(asked, trace.text, speakers))
     return cases
 
 

@@ -46,15 +46,34 @@ class Page:
         return self
 
     def ask(self, question: str) -> None:
+        self.run("for (const turn of document.querySelectorAll('.turn')) turn.dataset.former = ''")
         box = self.one("#prompt")
         box.clear()
         box.send_keys(question, Keys.ENTER)
 
     def whole(self, answers: int = 1) -> list[WebElement]:
-        """The answers, once they are written."""
-        done = ".answer:not(.writing)"
+        """The answers since the last question was asked, once they are written."""
+        done = ".turn:not([data-former]) .answer:not(.writing)"
         self.wait(lambda: len(self.all(done)) == answers)
         return self.all(done)
+
+    def begin(self) -> None:
+        """Begin a new conversation."""
+        self.one("#new").click()
+        self.wait(lambda: not self.all(".turn"))
+
+    def idle(self) -> None:
+        """Wait until nothing is written."""
+        self.wait(lambda: not self.all(".answer.writing") and not self.one("#stop").is_displayed())
+
+    def set(self, field: str, value: str) -> None:
+        """Enter a value, or select it."""
+        self.run(
+            "const field = document.getElementById(arguments[0]); field.value = arguments[1];"
+            "field.dispatchEvent(new Event('input', {bubbles: true}))",
+            field,
+            value,
+        )
 
     def text(self, answer: WebElement) -> str:
         """What is written, without the speakers' marks."""

@@ -57,7 +57,7 @@ def running(team: Team, **settings: Any) -> Iterator[Running]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            with httpx.Client() as client:
+            with httpx.Client(timeout=60) as client:  # the first touch, on a busy machine
                 while client.get(f"{url}/health/ready").status_code != 200:
                     assert server.failure is None, server.failure
             yield Running(url, serving, server, thread)

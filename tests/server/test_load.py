@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.processes import resident_bytes
 from benchmarks.serving import measure
+from benchmarks.serving.endpoints import ENDPOINTS, Endpoint, Question
 from benchmarks.serving.overhead import overhead
-from benchmarks.serving.streams import OfflineAnswer
+from benchmarks.serving.streams import FORMATS, OfflineAnswer, ask
 from taketurns import EngineError, Team
 from taketurns.checkpoints.text import TextCodec
 from taketurns.pocket import TASKS
@@ -33,6 +34,32 @@ async def test_every_stream_is_whole_and_the_offline_answer(pocket: Running, str
     assert pocket.serving.gate.running == pocket.serving.gate.waiting == 0
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
+async def test_every_endpoint_streams_the_offline_answer(
+    pocket: Running, endpoint: Endpoint
+) -> None:
+    with Team.load("pocket") as team:
+        question = TASKS["age"].queries("test")[1].text or ""
+        cases = measure.offline(team, [question] * len(FORMATS), 4)
+    asked = [case for case in cases if endpoint.takes(case.question)]
+    formats = {str(case.question.format) for case in asked}
+    assert len(formats) == (4 if endpoint.any_format else 3)
+    for case in asked:
+        streamed = await ask(pocket.url, endpoint, case.question)
+        assert (streamed.status, streamed.done, streamed.error) == (200, True, None)
+        assert (streamed.text, streamed.speakers) == (case.text, case.speakers)
+        assert len(streamed.times) > 1
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
+async def test_a_stream_that_breaks_off_is_not_whole(start: Start, endpoint: Endpoint) -> None:
+    server = start(scripted({"a": forever("a")}, failures={2: EngineError("gone")}))
+    streamed = await ask(server.url, endpoint, Question("Q?", 0, None, 20))
+    assert 0 < len(streamed.text) < 20
+    assert streamed.error
+    assert not streamed.done
+
+
 @pytest.mark.parametrize("spoiled", ["", "text", "end"])
 def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
     start: Start, monkeypatch: pytest.MonkeyPatch, spoiled: str
@@ -41,7 +68,7 @@ def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
     scripts = {"a": forever("a"), "b": forever("b")}
     server = start(scripted(scripts, failures=failures))
     text = "aaaabbbbaaaabbbbaaaa" + ("a" if spoiled == "text" else "")
-    case = OfflineAnswer("Q?", 0, None, text, ("a", "b", "a", "b", "a"))
+    case = OfflineAnswer(Question("Q?", 0, None, 20), text, ("a", "b", "a", "b", "a"))
     monkeypatch.setattr(measure, "offline", lambda *arguments: [case])
     monkeypatch.setattr(measure, "served", lambda *arguments: nullcontext((server.url, 0)))
     monkeypatch.setattr(sys, "argv", ["measure.py", "load", "--streams", "2", "--requests", "0"])

@@ -62,7 +62,7 @@ def test_what_a_model_writes_is_never_markup(page: Callable[..., Page]) -> None:
     opened.ask(evil)
     (answer,) = opened.whole()
     assert opened.text(answer) == evil
-    assert opened.all("#answers img, #answers b, #answers script") == []
+    assert opened.all("#conversation img, #conversation b, #conversation script") == []
     opened.point_at(opened.one(".patch"))
     assert opened.one("#tip h4").text.endswith(evil[:28])
     opened.one("#open-history").click()
@@ -219,7 +219,8 @@ def test_history_stays_in_the_browser(page: Callable[..., Page]) -> None:
     for question in ("First?", "Second?"):
         opened.ask(question)
         texts.append(opened.text(opened.whole()[0]))
-        opened.wait(lambda: opened.one("#stop").is_displayed() is False)
+        opened.idle()
+        opened.begin()
     opened.driver.refresh()
     opened.ready()
     opened.one("#open-history").click()
@@ -398,11 +399,14 @@ def test_it_can_be_read_in_light_and_dark(page: Callable[..., Page], scheme: str
     worst = opened.run(CONTRAST)
     assert worst["ratio"] >= 4.5, worst
     background = opened.run("return getComputedStyle(document.body).backgroundColor")
-    opened.run("document.getElementById('theme').click()")
-    opened.run("document.getElementById('theme').click()")  # auto, light, dark
-    assert opened.one("#theme").text == "Theme: dark"
-    now = opened.run("return getComputedStyle(document.body).backgroundColor")
-    assert (now == background) == (scheme == "dark")
+    # The first click always changes what is seen, and the second goes back to it by name.
+    for change in (True, False):
+        opened.one("#theme").click()
+        now = opened.run("return getComputedStyle(document.body).backgroundColor")
+        assert (now != background) == change
+    assert opened.one("#theme").text == f"Theme: {scheme}"
+    opened.driver.refresh()
+    assert opened.ready().one("#theme").text == f"Theme: {scheme}"
 
 
 CONTRAST = """

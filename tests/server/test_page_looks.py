@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from selenium.webdriver import Keys
 
 from taketurns import Team
 from taketurns.config.policy import Policy
@@ -80,7 +81,7 @@ def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Pag
     opened = page(pair()).ready()
     opened.ask("Why?")
     (alone,) = opened.whole()
-    whole = opened.one("#answers").rect["width"]
+    whole = opened.one(".answers").rect["width"]
     assert alone.rect["width"] == whole
     # Its lines are no longer than can be read with ease; what they leave is the shares'.
     text, shares = opened.one(".text").rect, opened.one(".legend").rect
@@ -89,7 +90,7 @@ def test_one_answer_has_the_whole_width_and_two_share_it(page: Callable[..., Pag
     assert shares["x"] + shares["width"] > 0.95 * (alone.rect["x"] + whole)
     for width in (390, 800):  # where there is less of it, the shares are below
         show(opened.driver, width, 900)
-        assert alone.rect["width"] == opened.one("#answers").rect["width"]
+        assert alone.rect["width"] == opened.one(".answers").rect["width"]
         assert opened.one(".legend").rect["y"] > opened.one(".timeline").rect["y"]
     show(opened.driver, 1200, 900)
     opened.run("document.getElementById('beside').value = 'b'")
@@ -117,3 +118,66 @@ def test_no_two_of_many_speakers_look_alike(page: Callable[..., Page]) -> None:
     )
     assert len(bars) == len(texts) == 16
     assert len(set(bars[:14])) == len(set(texts[:14])) == 14  # by more than their marks
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_long_question_is_folded_until_it_is_asked_for(
+    page: Callable[..., Page], width: int
+) -> None:
+    opened = page(pair()).ready()
+    show(opened.driver, width, 900)
+    opened.ask("Short?")
+    opened.whole()
+    opened.idle()
+    assert not opened.one(".fold").is_displayed()
+    opened.begin()
+    opened.ask("and so on, " * 300)
+    opened.whole()
+    asked, button = opened.one(".asked"), opened.one(".fold")
+    opened.wait(button.is_displayed)
+    folded = asked.size["height"]
+    assert folded < 130
+    assert button.get_attribute("aria-expanded") == "false"
+    opened.run("arguments[0].focus()", button)
+    opened.press(Keys.ENTER)
+    opened.wait(lambda: asked.size["height"] > 3 * folded)
+    assert button.get_attribute("aria-expanded") == "true"
+    assert opened.run("return arguments[0].scrollHeight <= arguments[0].clientHeight + 1", asked)
+    opened.run("arguments[0].click()", button)
+    opened.wait(lambda: asked.size["height"] == folded)
+
+
+@pytest.mark.parametrize("name", [LONG, "b"])
+def test_the_parts_of_two_columns_are_level(page: Callable[..., Page], name: str) -> None:
+    opened = page(words([LONG * 2, name + "2", "c3"], tokens=200)).ready()
+    show(opened.driver, 900, 900)  # the long name leaves no room for the figures beside it
+    opened.set("beside", "c3")
+    opened.ask("Why?")
+    opened.whole(2)
+    opened.idle()
+    for part in (".answer-head h3", ".text", ".timeline", ".legend", ".copying"):
+        first, second = (one.rect["y"] for one in opened.all(f".answer {part}"))
+        assert first == second, part
+    show(opened.driver, 390, 900)
+    above, below = opened.all(".answer")
+    assert below.rect["y"] > above.rect["y"] + above.rect["height"]
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_every_button_is_within_reach_on_a_phone(page: Callable[..., Page], width: int) -> None:
+    opened = page(pair()).ready()
+    show(opened.driver, width, 800)
+    opened.ask("Why?")
+    opened.whole()
+    opened.idle()
+    for name in ("open-trace", "save-trace", "open-history", "theme", "new", "submit"):
+        button = opened.one(f"#{name}")
+        assert button.is_displayed(), name
+        assert button.rect["x"] >= 0
+        assert button.rect["x"] + button.rect["width"] <= width
+        assert button.rect["height"] >= 32
+    assert opened.one("#beside").rect["width"] >= 120
+    background = "return getComputedStyle(document.body).backgroundColor"
+    before = opened.run(background)
+    opened.one("#theme").click()
+    assert opened.run(background) != before

@@ -1,15 +1,22 @@
 // One answer on the page: its text in its speakers' styles, a bar of the patches, and shares.
 
-import { counted, element, percent, seconds } from "./dom.js";
+import * as api from "./api.js";
+import { copy } from "./clipboard.js";
+import { curl, python } from "./clients.js";
+import { byId, counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 import * as tip from "./tip.js";
 
+const ENDS = new Map([["length", " · cut at max_tokens"], ["content_filter", " · ended by the guard"]]);
+
 export class Answer {
   // `team` has a name and candidates, as they were at the time of the answer. A candidate that answers
-  // alone is speaker 0 of its answer; its `offset` gives it the same style as in the team.
-  constructor(model, team) {
+  // alone is speaker 0 of its answer; its `offset` gives it the same style as in the team. `asked` is the
+  // request, or null if it is not known.
+  constructor(model, team, asked) {
     this.model = model;
     this.team = team;
+    this.asked = asked;
     this.alone = model !== team.name;
     this.offset = this.alone ? Math.max(0, team.candidates.indexOf(model)) : 0;
     this.patches = [];
@@ -25,7 +32,7 @@ export class Answer {
   build() {
     this.figures = element("p", { classes: "figures quiet", text: "waiting" });
     this.text = element("div", { classes: "text", role: "group", "aria-label": `Answer of ${this.model}` });
-    this.note = element("p", { classes: "problem", role: "alert" });
+    this.note = element("p", { classes: "problem" });
     this.note.hidden = true;
     this.timeline = element("div", { classes: "timeline", role: "img", "aria-label": "No patch yet" });
     this.legend = element("ul", { classes: "legend" });
@@ -33,7 +40,29 @@ export class Answer {
     const head = element("div", { classes: "answer-head" }, title, this.figures);
     this.element = element("article", { classes: "answer writing", "data-model": this.model },
       head, this.text, this.note, this.timeline, this.legend);
+    if (this.asked) this.element.append(this.copying());
     this.text.addEventListener("keydown", (event) => this.walk(event));
+  }
+
+  copying() {
+    const button = (client, spell) => {
+      const made = element("button", {
+        type: "button", classes: "link", text: `Copy as ${client}`, "aria-label": `Copy as ${client}, request to ${this.model}`,
+      });
+      made.addEventListener("click", async () => {
+        if (!await copy(spell(api.streamed(this.asked), location.origin, api.hasKey()))) return;
+        byId("status").textContent = `The request to ${this.model} is copied as ${client}.`;
+        made.textContent = "Copied";
+        setTimeout(() => (made.textContent = `Copy as ${client}`), 2000);
+      });
+      return made;
+    };
+    return element("p", { classes: "copying quiet" }, button("curl", curl), button("Python", python));
+  }
+
+  // What is written so far.
+  get content() {
+    return this.patches.map((patch) => patch.text).join("");
   }
 
   // Adds a chunk's choice.
@@ -182,10 +211,11 @@ export class Answer {
       element("span", { classes: "much", text: `${percent(share)} · ${tokens}` }));
   }
 
-  // Ends the answer: `problem` says why, if it is incomplete.
-  end(problem = null) {
+  // Ends the answer: `problem` says why, if it is incomplete; `at` is the time.
+  end(problem = null, at = performance.now()) {
     this.element.classList.remove("writing");
-    this.took = performance.now();
+    this.element.classList.toggle("unwritten", Boolean(problem) && !this.content);
+    this.took = at;
     this.problem = problem;
     for (const patch of this.patches) this.settle(patch);
     if (problem) {
@@ -195,30 +225,36 @@ export class Answer {
     this.measure();
     if (!this.tokens) this.figures.textContent = problem ? "nothing written" : "an empty answer";
     if (!this.about) return;
-    const why = { stop: "", length: " · cut at max_tokens", content_filter: " · ended by the guard" }[this.about.finish] ?? "";
-    this.figures.textContent += ` · seed ${this.about.seed}${why}`;
+    this.figures.textContent += ` · seed ${this.about.seed}${ENDS.get(this.about.finish) ?? ""}`;
   }
 
-  // The record for the history; `from` reads it back.
+  // The answer as plain values, in the form that trace.js describes; `from` reads them back. Of the
+  // request, the model and the messages are those of the conversation.
   record() {
-    const patches = this.patches.map(({ put, span, slice, ...patch }) => patch);
+    const patches = this.patches.map(({ text, tokens, speaker, name, reason, probabilities, timing }) => (
+      { text, tokens, speaker, name, reason, probabilities, timing }));
     const { model, team, about, problem } = this;
-    const first = this.first === null ? null : this.first - this.began;
-    return { model, team, about, problem, patches, first, took: this.took - this.began };
+    const { model: _, messages, ...settings } = this.asked ?? {};
+    const since = (time) => Math.round(time - this.began);
+    return {
+      model, team, about, problem, patches, settings: this.asked && settings,
+      first: this.first === null ? null : since(this.first), took: since(this.took),
+    };
   }
 
-  static from(record) {
-    const answer = new Answer(record.model, record.team);
+  static from(record, asked) {
+    const answer = new Answer(record.model, record.team, asked);
     answer.began = performance.now() - record.took;
-    answer.first = record.first === null ? null : answer.began + record.first;
+    answer.first = typeof record.first === "number" ? answer.began + record.first : null;
     for (const kept of record.patches) {
-      const patch = answer.begin(kept.speaker, kept.name);
-      Object.assign(patch, kept);
-      patch.put(kept.text);
-      answer.tokens += kept.tokens;
+      const patch = answer.begin(kept.speaker ?? null, kept.name);
+      const { text, tokens, reason, probabilities, timing } = kept;
+      Object.assign(patch, { text, tokens, reason, probabilities, timing });
+      patch.put(text);
+      answer.tokens += tokens;
     }
-    answer.about = record.about;
-    answer.end(record.problem);
+    answer.about = record.about ?? null;
+    answer.end(record.problem ?? null, answer.began + record.took);
     return answer;
   }
 }

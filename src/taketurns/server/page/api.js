@@ -4,9 +4,11 @@ const KEY = "taketurns.key";
 const KEYLESS = "this server needs an API key";
 
 export class ApiError extends Error {
-  constructor(message, status) {
+  // `param` is the request's field that the server refused.
+  constructor(message, status, param = null) {
     super(message);
     this.status = status;
+    this.param = param;
   }
 }
 
@@ -59,7 +61,7 @@ async function failure(response) {
   if (response.status === 401) return new ApiError(KEYLESS, 401);
   const body = await response.json().catch(() => null);
   const said = body?.error?.message ?? `the server answered ${response.status}`;
-  return new ApiError(said, response.status);
+  return new ApiError(said, response.status, body?.error?.param ?? null);
 }
 
 export async function models() {
@@ -67,9 +69,12 @@ export async function models() {
   return (await response.json()).data;
 }
 
+// The body of a request for an answer.
+export const streamed = (asked) => ({ ...asked, stream: true });
+
 // Yields the choice of every chunk. Throws ApiError, also for an incomplete answer.
 export async function* answer(asked, signal) {
-  const body = JSON.stringify({ ...asked, stream: true });
+  const body = JSON.stringify(streamed(asked));
   const response = await request("/v1/chat/completions", { method: "POST", body, signal });
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;

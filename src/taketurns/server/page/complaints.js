@@ -3,11 +3,14 @@
 
 import { element } from "./dom.js";
 
-// Whether `form` has an invalid field; focuses the first one. A field's `data-wrong` is its error.
+// Whether `form` has an invalid field; focuses the first one. A field's `data-wrong` is its error, unless
+// its code has set another one.
 export function any(form) {
   for (const field of form.querySelectorAll("[aria-invalid]")) withdraw(field);
-  const wrong = [...form.querySelectorAll(":invalid")];
-  for (const field of wrong) about(field, field.dataset.wrong);
+  const wrong = [...form.querySelectorAll(":is(input, select, textarea):invalid")];
+  for (const field of wrong) {
+    about(field, field.validity.customError ? field.validationMessage : field.dataset.wrong);
+  }
   wrong[0]?.closest("details")?.setAttribute("open", "");
   wrong[0]?.focus();
   return wrong.length > 0;

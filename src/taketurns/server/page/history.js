@@ -1,21 +1,24 @@
-// Earlier questions and answers, kept in this browser.
+// Earlier conversations, kept in this browser.
+
+import { flaw } from "./trace.js";
 
 const PLACE = "taketurns.history";
 const MOST = 40;
 
-// The valid entries; anything else is ignored, and removed when the next entry is added.
+// The valid entries; anything else is ignored, and removed when the next entry is put.
 export function past() {
   try {
     const kept = JSON.parse(localStorage.getItem(PLACE) ?? "[]");
-    return Array.isArray(kept) ? kept.filter(isEntry) : [];
+    return Array.isArray(kept) ? kept.map(current).filter(isEntry) : [];
   } catch {
     return []; // storage is off, or its content is not valid
   }
 }
 
-// Adds an entry in front; drops the oldest ones if the browser's storage is full.
-export function add(entry) {
-  const entries = [entry, ...past()].slice(0, MOST);
+// Puts an entry in front, in place of the one with its id; drops the oldest ones if the browser's
+// storage is full.
+export function put(entry) {
+  const entries = [entry, ...past().filter(({ id }) => id !== entry.id)].slice(0, MOST);
   while (entries.length) {
     try {
       localStorage.setItem(PLACE, JSON.stringify(entries));
@@ -34,22 +37,12 @@ export function forget() {
   }
 }
 
-const isText = (value) => typeof value === "string";
-const isCount = (value) => typeof value === "number" && value >= 0;
-const isListOf = (holds, value) => Array.isArray(value) && value.every(holds);
-const orNull = (holds, value) => value === null || value === undefined || holds(value);
+// An entry of one question, as former versions of the page kept it, is a conversation of one turn.
+function current(entry) {
+  if (!entry || entry.turns) return entry;
+  const { at, prompt, answers } = entry;
+  return { id: at, at, turns: [{ prompt, answers }] };
+}
 
-const isEntry = (value) =>
-  isText(value?.prompt) && isCount(value.at) && isListOf(isAnswer, value.answers);
-
-// The form of Answer.record().
-const isAnswer = (value) =>
-  isText(value?.model) && isText(value.team?.name) && isListOf(isText, value.team.candidates)
-  && (value.first === null || isCount(value.first)) && isCount(value.took)
-  && orNull(isText, value.problem) && isListOf(isPatch, value.patches);
-
-const isPatch = (value) =>
-  isText(value?.text) && isCount(value.tokens)
-  && orNull(Number.isInteger, value.speaker) && orNull(isText, value.name)
-  && orNull((shares) => isListOf(isCount, shares), value.probabilities)
-  && (!value.reason || (isCount(value.timing?.decide) && isCount(value.timing.write)));
+const isEntry = (entry) =>
+  Number.isSafeInteger(entry?.id) && Number.isSafeInteger(entry.at) && flaw(entry.turns) === null;

@@ -1,17 +1,23 @@
-// The page: ask a team and watch it write, optionally beside one checkpoint alone.
+// The page: talk with a team and watch it write, optionally beside one checkpoint alone.
 
 import * as api from "./api.js";
 import { Answer } from "./answer.js";
 import * as complaints from "./complaints.js";
+import * as conversation from "./conversation.js";
 import { byId, counted, element } from "./dom.js";
+import * as editing from "./editing.js";
+import * as files from "./files.js";
 import * as history from "./history.js";
 import * as key from "./key.js";
+import * as past from "./past.js";
 import * as policy from "./policy.js";
+import * as theme from "./theme.js";
 import * as tip from "./tip.js";
 
 let team = { name: "", candidates: [] };
 let connecting = null; // the running attempt
-let running = null; // stops the running answers
+let running = null; // the turn that is being written: its AbortController, and a promise of its end
+let changing = false; // whether the conversation is about to change
 
 // Loads the team's description. Returns the error, or null.
 function connect() {
@@ -53,7 +59,6 @@ async function withKey(does) {
 }
 
 function examples(questions) {
-  byId("examples").hidden = !questions.length;
   byId("examples").replaceChildren(...questions.map((question) => {
     const button = element("button", { type: "button", text: question });
     button.addEventListener("click", () => {
@@ -62,103 +67,113 @@ function examples(questions) {
     });
     return button;
   }));
+  update();
 }
 
 // Asking
 
 async function ask(prompt) {
   const problem = team.name ? null : await connect();
-  if (problem) return complaints.about(byId("prompt"), `Not connected: ${problem.message}.`);
-  running?.abort();
-  const mine = (running = new AbortController());
-  const models = [team.name, byId("beside").value].filter(Boolean);
-  const answers = models.map((model) => new Answer(model, team));
-  show(prompt, answers);
-  if (byId("answers").getBoundingClientRect().top > 0.6 * innerHeight) byId("answers").scrollIntoView();
-  busy(true);
-  say(`${team.name} is writing`);
-  const messages = [{ role: "user", content: prompt }];
-  await Promise.all(answers.map((answer) => write(answer, messages, mine.signal)));
-  if (answers.some((answer) => answer.tokens || !answer.problem)) {
-    history.add({ prompt, at: Date.now(), answers: answers.map((answer) => answer.record()) });
-  }
-  if (running !== mine) return;
-  running = null;
-  busy(false);
-  say(answers.map((one) => one.problem ?? `${one.model} wrote ${counted(one.tokens)}`).join("; "));
+  if (problem) complaints.about(byId("prompt"), `Not connected: ${problem.message}.`);
+  else await change(() => begin(prompt));
 }
 
-async function write(answer, messages, signal) {
+// Stops what is being written, whose text so far stays part of the conversation, and calls `does`. A
+// second change that is wanted meanwhile (a key pressed twice) is left out.
+async function change(does) {
+  if (changing) return;
+  changing = true;
   try {
-    const asked = { model: answer.model, messages, ...policy.wanted(team, answer.alone) };
+    await stop();
+    does();
+  } finally {
+    changing = false;
+  }
+  update();
+}
+
+function begin(prompt) {
+  tip.hide();
+  conversation.cut(editing.index() ?? Infinity);
+  conversation.dropFailed();
+  editing.end();
+  byId("prompt").value = "";
+  byId("trace-problem").hidden = true;
+  const answers = [team.name, byId("beside").value].filter(Boolean).map((model) => {
+    const settings = policy.wanted(team, model !== team.name);
+    return new Answer(model, team, conversation.request(model, prompt, settings));
+  });
+  const turn = conversation.add(prompt, answers, edit);
+  if (turn.element.getBoundingClientRect().bottom > innerHeight) turn.element.scrollIntoView();
+  const controller = new AbortController();
+  const ended = Promise.all(answers.map((answer) => write(answer, controller.signal)));
+  running = { controller, ended: ended.then(() => settle(turn)) };
+  say(`${team.name} is writing`);
+}
+
+async function write(answer, signal) {
+  try {
     await withKey(async () => {
       answer.began = performance.now();
-      for await (const choice of api.answer(asked, signal)) answer.take(choice);
+      for await (const choice of api.answer(answer.asked, signal)) answer.take(choice);
     });
     answer.end();
   } catch (error) {
     answer.end(signal.aborted ? "stopped" : error.message);
+    if (!answer.content) policy.refused(error.param, error.message);
   }
 }
 
-function show(prompt, answers) {
-  tip.hide();
-  const asked = element("h2", { classes: "asked", text: prompt });
-  byId("answers").replaceChildren(asked, ...answers.map((answer) => answer.element));
+// When all answers of a turn have ended.
+function settle(turn) {
+  running = null;
+  update();
+  const { prompt, answers } = turn;
+  if (turn.failed) byId("prompt").value ||= prompt;
+  else history.put({ id: conversation.id(), at: Date.now(), turns: conversation.record() });
+  say(answers.map((one) => one.problem ?? `${one.model} wrote ${counted(one.tokens)}`).join("; "));
 }
 
-function busy(writing) {
+// Resolves when nothing is written any more.
+async function stop() {
+  running?.controller.abort();
+  await running?.ended;
+}
+
+function edit(index, prompt) {
+  editing.begin(index, prompt);
+  update();
+  byId("ask").scrollIntoView({ block: "nearest" });
+}
+
+function cancelEdit() {
+  editing.cancel();
+  update();
+}
+
+// Shows another conversation.
+function show(turns, id) {
+  return change(() => {
+    tip.hide();
+    editing.end();
+    byId("trace-problem").hidden = true;
+    conversation.load(turns, edit, id);
+  });
+}
+
+function update() {
+  const writing = running !== null;
+  const answered = conversation.record().length > 0;
   byId("stop").hidden = !writing;
-  byId("submit").textContent = writing ? "Ask again" : "Ask";
+  byId("new").hidden = !conversation.length();
+  byId("save-trace").disabled = writing || !answered;
+  const edited = editing.index();
+  byId("prompt-label").textContent = edited === null ? (answered ? "Next question" : "Question") : `Question ${edited + 1}`;
+  byId("examples").hidden = conversation.length() > 0 || !byId("examples").children.length;
 }
 
 function say(sentence) {
   byId("status").textContent = sentence;
-}
-
-// History
-
-function openHistory() {
-  const entries = history.past().map((entry) => {
-    const when = new Date(entry.at).toLocaleString();
-    const models = entry.answers.map((answer) => answer.model).join(" beside ");
-    const button = element("button", { type: "button" },
-      element("span", { classes: "q", text: entry.prompt }),
-      element("span", { classes: "quiet", text: `${when} · ${models}` }));
-    button.addEventListener("click", () => {
-      running?.abort();
-      byId("history").close();
-      byId("prompt").value = entry.prompt;
-      show(entry.prompt, entry.answers.map((record) => Answer.from(record)));
-    });
-    return element("li", {}, button);
-  });
-  const nothing = element("li", { classes: "quiet", text: "Nothing yet." });
-  byId("past").replaceChildren(...(entries.length ? entries : [nothing]));
-  byId("forget").hidden = !entries.length;
-  byId("history").showModal();
-}
-
-// Light and dark
-
-const THEMES = ["auto", "light", "dark"];
-
-function theme(wanted) {
-  const name = THEMES.includes(wanted) ? wanted : "auto";
-  if (name === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  byId("theme").textContent = `Theme: ${name}`;
-  return name;
-}
-
-function nextTheme() {
-  const now = document.documentElement.dataset.theme ?? "auto";
-  const next = theme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
-  try {
-    localStorage.setItem("taketurns.theme", next);
-  } catch {
-    // storage is off: the theme is kept until the page is closed
-  }
 }
 
 // Wiring
@@ -168,7 +183,8 @@ function keys(event) {
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "Escape") {
     tip.hide();
-    running?.abort();
+    if (running) stop();
+    else cancelEdit();
   } else if (event.key === "/" && !typing) {
     event.preventDefault();
     byId("prompt").focus();
@@ -187,22 +203,19 @@ byId("prompt").addEventListener("keydown", (event) => {
     byId("ask").requestSubmit();
   }
 });
-byId("stop").addEventListener("click", () => running?.abort());
-byId("theme").addEventListener("click", nextTheme);
-byId("open-history").addEventListener("click", openHistory);
-byId("close-history").addEventListener("click", () => byId("history").close());
-byId("forget").addEventListener("click", () => {
-  history.forget();
-  byId("history").close();
+byId("stop").addEventListener("click", stop);
+byId("new").addEventListener("click", async () => {
+  await show([]);
+  byId("prompt").focus();
 });
+byId("cancel-edit").addEventListener("click", cancelEdit);
 byId("close-key").addEventListener("click", () => byId("key").close());
+byId("close-copy").addEventListener("click", () => byId("copy").close());
 document.addEventListener("keydown", keys);
 addEventListener("scroll", tip.hide, { passive: true });
 
-try {
-  theme(localStorage.getItem("taketurns.theme"));
-} catch {
-  theme("auto");
-}
+past.start(({ turns, id }) => show(turns, id));
+files.start((turns) => show(turns));
+theme.start();
 connect();
 byId("prompt").focus();

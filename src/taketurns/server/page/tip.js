@@ -3,15 +3,15 @@
 import { byId, counted, element, percent, seconds } from "./dom.js";
 import { look, mark } from "./speakers.js";
 
-const WHY = {
-  chosen: "selected by the switcher",
-  alone: "writes alone",
-  opening: "opens the answer",
-  closing: "closes the answer",
-  fallback: "stood in for a failed speaker",
-  forced: "forced by the policy",
-  guard: "replaced a patch that the guard rejected",
-};
+const WHY = new Map([
+  ["chosen", "selected by the switcher"],
+  ["alone", "writes alone"],
+  ["opening", "opens the answer"],
+  ["closing", "closes the answer"],
+  ["fallback", "stood in for a failed speaker"],
+  ["forced", "forced by the policy"],
+  ["guard", "replaced a patch that the guard rejected"],
+]);
 
 let shown = null; // the patch that is shown
 
@@ -47,7 +47,7 @@ function particulars(patch, names) {
     const state = patch.broken ? `cut short after ${counted(patch.tokens)}` : "still writing";
     return [...parts, element("p", { text: state, classes: "quiet" })];
   }
-  parts.push(element("p", { text: WHY[patch.reason] ?? patch.reason, classes: "quiet" }));
+  parts.push(element("p", { text: WHY.get(patch.reason) ?? patch.reason, classes: "quiet" }));
   if (patch.probabilities) {
     const list = element("dl");
     patch.probabilities.forEach((share, index) => {
