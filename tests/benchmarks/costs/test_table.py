@@ -24,7 +24,7 @@ def test_the_plan_fits_into_its_limit() -> None:
 def test_a_group_or_a_unit_can_be_measured_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert {unit.group for unit in select(UNITS, ["memory"])} == {"memory"}
     of_one_size = [unit.name for unit in select(UNITS, ["*-8x256"])]
-    assert of_one_size == ["large-8x256", "adapters-8x256", "memory-8x256"]
+    assert of_one_size == ["large-8x256", "memory-8x256"]
     main(["--list", "--only", "memory-8x1024"])
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("memory-8x1024\t")
