@@ -38,7 +38,10 @@ def other_letters() -> Any:
 @pytest.fixture(scope="session")
 def pair(make_model: Callable[..., Path], letters: Any) -> dict[str, str]:
     """Two models with one tokenizer, a base and an aligned one by name."""
-    return {name: str(make_model(seed, tokenizer=letters)) for name, seed in _SEEDS.items()}
+    return {
+        name: str(make_model(seed, tokenizer=letters, vocab_size=len(letters)))
+        for name, seed in _SEEDS.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +50,10 @@ def unlike_pair(
 ) -> dict[str, str]:
     """The same with a tokenizer each."""
     made = {"base": letters, "aligned": other_letters}
-    return {n: str(make_model(_SEEDS[n], tokenizer=which)) for n, which in made.items()}
+    return {
+        name: str(make_model(_SEEDS[name], tokenizer=which, vocab_size=len(which)))
+        for name, which in made.items()
+    }
 
 
 _SEEDS = {"base": 3, "aligned": 4}
