@@ -35,7 +35,8 @@ def turns(
     *,
     anywhere: bool,
 ) -> list[tuple[int, int]]:
-    """A greedy answer as (speaker, token); the first model is the base."""
+    """A greedy answer as (speaker, token); the first model is the base. With `anywhere` (Nudging)
+    the base stops at any token, and white space goes with the other one's next word."""
 
     def text(token: int) -> str | None:
         return None if token == tokenizer.eos_token_id else str(tokenizer.decode([token]))
@@ -49,7 +50,8 @@ def turns(
         likely = [model([*prompt, *(token for _, token in written)]) for model in models]
         top = [int(probabilities.argmax()) for probabilities in likely]
         follows = text(top[1])
-        if speaker == 1 and word.strip() and follows is not None and between(word, follows):
+        spoken = word.strip() or (word and not anywhere)
+        if speaker == 1 and spoken and follows is not None and between(word, follows):
             speaker, before = 0, ""
         asked = anywhere or between(before, text(top[0]))
         if speaker == 0 and asked and not base_writes(likely[0], text(top[0])):

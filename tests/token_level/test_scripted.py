@@ -111,11 +111,11 @@ def test_baco_gives_the_base_what_it_is_unsure_of_but_no_punctuation() -> None:
 
 
 def test_a_patch_that_reached_its_length_goes_on_where_it_stopped() -> None:
-    """With the base cut inside "stop", the pen does not change there."""
+    """The base is not asked inside "there", which the other one's patch was too short for."""
     team, _ = made(patch_size=4)
     trace = team.generate("?")
     assert trace.text == ANSWER
-    assert [t for n, t in turns(trace) if n == "aligned"] == ["red", ",", "there"]
+    assert [t for n, t in turns(trace) if n == "aligned"] == ["red", ",", "ther", "e"]
 
 
 def test_who_declined_writes_if_no_other_candidate_may() -> None:

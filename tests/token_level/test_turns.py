@@ -16,8 +16,8 @@ from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.switchers.pair import PairSwitcher
 from tests.token_level.reference import BaseWrites, plain, turns
 
-QUESTIONS = ("the street", "at noon, ", "it is her", "red house. ", "a", "no one.", "turn", "la la")
-TOKENS = 48
+QUESTIONS = ("the street", "at noon, ", "it is her", "red house. ", "a", "no one.")
+TOKENS = 32
 
 
 def made(models: Mapping[str, str], switcher: PairSwitcher, **changes: Any) -> Team:

@@ -36,7 +36,7 @@ class BacoSwitcher(PairSwitcher):
 
     def __init__(self, rule: BacoRule | None = None) -> None:
         self.rule = rule or BacoRule()
-        super().__init__(self._varies, self.rule.base)
+        super().__init__(self._varies, self.rule.base, spaces_alone=True)
 
     def _varies(self, next_token: NextToken, text: str | None) -> bool:
         rule = self.rule

@@ -28,13 +28,22 @@ class PairSwitcher:
     """Two candidates, of which the one with index `base` writes where `base_writes` says so.
 
     The pen changes only between words, or, with `anywhere` and candidates whose tokens have equal
-    ids, after any token of the base.
+    ids, after any token of the base. With `spaces_alone` the base is also asked between white space
+    and a word of the other one.
     """
 
-    def __init__(self, base_writes: BaseWrites, base: int = 0, *, anywhere: bool = False) -> None:
+    def __init__(
+        self,
+        base_writes: BaseWrites,
+        base: int = 0,
+        *,
+        anywhere: bool = False,
+        spaces_alone: bool = False,
+    ) -> None:
         self._base_writes = base_writes
         self._base = base
         self._anywhere = anywhere
+        self._spaces_alone = spaces_alone
         self._words: tuple[WordBoundaries, ...] = ()
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
@@ -58,7 +67,9 @@ class PairSwitcher:
 
     def begin(self, query: Query, policy: Policy) -> Decide:
         assert self._words, "prepare() before begin()"
-        return PairDecide(self._base_writes, self._base, self._words, self._anywhere)
+        return PairDecide(
+            self._base_writes, self._base, self._words, self._anywhere, self._spaces_alone
+        )
 
 
 class PairDecide:
@@ -71,26 +82,29 @@ class PairDecide:
         base: int,
         words: Sequence[WordBoundaries],
         anywhere: bool,
+        spaces_alone: bool,
     ) -> None:
         self._base_writes = base_writes
         self._base = base
         self._words = tuple(words)
         self._anywhere = anywhere
+        self._spaces_alone = spaces_alone
 
     async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
-        last = _last_written(state)
-        stopped = last is not None and (last.speaker, last.finish) == (self._base, "switcher")
-        other = stopped or self._base in state.declined
+        last, other = _last_written(state), self._base in state.declined
+        if last is not None and last.speaker == self._base:
+            other = other or last.finish == "switcher"
+        elif last is not None:
+            other = other or last.finish == "length"  # inside its word
         return tuple(float((index == self._base) != other) for index in range(2))
 
     def criterion(self, speaker: int, state: GenerationView) -> StoppingCriterion:
-        words = self._words[speaker]
+        words, last = self._words[speaker], _last_written(state)
+        before = b""  # what the speaker's own patch left off with when it reached its length
+        if last is not None and last.speaker == speaker and last.finish == "length":
+            before = b"".join(map(words.bytes_of, last.token_ids))
         if speaker != self._base:
-            return WordEnd(words)
-        last = _last_written(state)
-        # The other one leaves off between words; a patch of the base may have reached its length.
-        own = last is not None and last.speaker == speaker and bool(last.token_ids)
-        before = words.bytes_of(last.token_ids[-1]) if last is not None and own else b""
+            return WordEnd(words, before, spaces_alone=self._spaces_alone)
         return BaseGivesWay(self._base_writes, words, None if self._anywhere else before)
 
 

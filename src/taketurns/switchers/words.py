@@ -38,30 +38,38 @@ class WordBoundaries:
 
 
 class WordEnd:
-    """Ends a patch after one word, or after white space and one punctuation mark: before the place
-    where the most probable next token stands outside the word. An answer's end is not cut off:
-    where it is most probable, the speaker goes on."""
+    """Ends a patch after one word or punctuation mark: before the place where the most probable
+    next token stands outside the word. White space goes with the word after it, or, with
+    `spaces_alone`, counts as a word. An answer's end is not cut off: where it is most probable, the
+    speaker goes on. `before` is the beginning of the word, if the speaker has written it."""
 
     finish: Finish = "switcher"
     entropy = False
     layers: tuple[int, ...] = ()
 
-    def __init__(self, words: WordBoundaries) -> None:
+    def __init__(
+        self, words: WordBoundaries, before: bytes = b"", *, spaces_alone: bool = False
+    ) -> None:
         self._words = words
-        self._written = b""
+        self._word = before
+        self._spaces_alone = spaces_alone
+        self._begun = False
 
     def on_token(self, token: Token) -> bool:
         assert token.id is not None, "prepare() refuses engines without token ids"
-        self._written += self._words.bytes_of(token.id)
+        self._word += self._words.bytes_of(token.id)
+        self._begun = True
         return False
 
     def should_stop(self, entropy: float | None, states: object) -> bool:
         return False
 
     def should_stop_before(self, next_token: NextToken) -> bool:
-        if not self._written.strip() or self._words.text_of(next_token.id) is None:
+        if not self._begun or self._words.text_of(next_token.id) is None:
             return False
-        return self._words.between(self._written, next_token.id)
+        if not self._spaces_alone and not self._word.strip():
+            return False
+        return self._words.between(self._word, next_token.id)
 
 
 def _ends_in_letter(text: bytes) -> bool:
