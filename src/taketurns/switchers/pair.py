@@ -44,6 +44,7 @@ class PairSwitcher:
         self._base = base
         self._anywhere = anywhere
         self._spaces_alone = spaces_alone
+        self._shared = False
         self._words: tuple[WordBoundaries, ...] = ()
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
@@ -61,15 +62,13 @@ class PairSwitcher:
                     "kind lm"
                 )
         codecs = [info.codec for info in candidates]
-        shared = await asyncio.to_thread(SharedVocabulary.of, codecs)
-        self._anywhere = self._anywhere and shared is not None
+        self._shared = await asyncio.to_thread(SharedVocabulary.of, codecs) is not None
         self._words = tuple([await asyncio.to_thread(WordBoundaries, i) for i in candidates])
 
     def begin(self, query: Query, policy: Policy) -> Decide:
         assert self._words, "prepare() before begin()"
-        return PairDecide(
-            self._base_writes, self._base, self._words, self._anywhere, self._spaces_alone
-        )
+        anywhere = self._anywhere and self._shared
+        return PairDecide(self._base_writes, self._base, self._words, anywhere, self._spaces_alone)
 
 
 class PairDecide:
