@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,7 @@ def main() -> None:
     for made in (pocket(options.tokens), random_llamas(options.shape, options.tokens)):
         with made as setting:
             rows.append(measure(setting, options.rounds))
+            print(rows[-1], file=sys.stderr, flush=True)
             asyncio.run(setting.engine.close())
     head = ["models", "tokens", "nudged", "frame, ms a token", "per token, ms", "times as fast"]
     print(table(head, rows), end="")

@@ -306,9 +306,10 @@ class GenerationLoop:
         chosen = selected.reason == "chosen" and selected.probabilities is not None
         if not chosen or selected.speaker in self.state.declined:
             return None
-        if not isinstance(self._decide, PatchEndingDecide):
+        decide: object = self._decide
+        if not isinstance(decide, PatchEndingDecide):
             return None
-        return self._decide.criterion(selected.speaker, self.state)
+        return decide.criterion(selected.speaker, self.state)
 
     def _record(self, patch: Patch) -> Patch:
         if patch.speaker is not None:

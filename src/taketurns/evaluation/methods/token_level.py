@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from taketurns.config.pair_rules import BacoRule, NudgingRule
-from taketurns.evaluation.methods.base import Dev, MethodContext, Plain, mean_score
+from taketurns.evaluation.methods.base import Ask, Dev, MethodContext, Plain, mean_score
 from taketurns.generation.team import Team
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
@@ -63,7 +63,7 @@ class TokenLevelPair(Plain):
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
         return await self._asking(self._gamma)(task, query, seed)
 
-    def _asking(self, gamma: float) -> Callable[[Task, Query, int], Any]:
+    def _asking(self, gamma: float) -> Ask:
         async def ask(task: Task, query: Query, seed: int) -> Trace:
             trace = await self._teams[gamma].agenerate(query, seed=seed)
             return replace(trace, patches=tuple(map(self._signed, trace.patches)))
