@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.config.loading import load_team_config
+from taketurns.config.pair_rules import BacoRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.settings import parse_bytes, parse_setting
 from taketurns.config.team_config import EngineConfig, SwitcherConfig
@@ -283,7 +284,8 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
     page = (CONFIGS.parent / "docs" / "team-file.md").read_text(encoding="utf-8")
     records = {
         ModelSpec: set(),
-        SwitcherConfig: {"spec", "endpoint", "settings"},
+        SwitcherConfig: {"spec", "endpoint", "settings", "pair"},
+        BacoRule: set(),
         Endpoint: set(),
         Policy: {"guard"},
         PatchRule: set(),
