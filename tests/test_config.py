@@ -163,7 +163,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
         (
             MINIMAL + "switcher: {kind: ml}",
-            "'random', 'fixed', 'lm', 'head' or 'folded', not \"ml\"",
+            "'lm', 'head', 'folded', 'nudging' or 'baco', not \"ml\"",
         ),
         (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
         (MINIMAL + "    prompt: Q", "prompt must contain {text}"),
