@@ -23,17 +23,20 @@ PROTOCOLS = {
     "Dev": "taketurns.evaluation.methods.base",
     "Task": "taketurns.tasks.base",
     "StoppingCriterion": "taketurns.types",
+    "NextTokenCriterion": "taketurns.types",
+    "PatchEndingDecide": "taketurns.switchers.base",
     "TokenConstraint": "taketurns.types",
 }
 BESIDE = {
     "AnswerFormat", "Candidate", "CapacityError", "Completion", "ConfigError", "DataError",
     "Decide", "DevAnswer", "EngineError", "FormatError", "LengthError", "MethodContext",
-    "ModelInfo", "NotANumberError", "Patch", "Policy", "PromptError", "Query", "Sampling",
-    "SamplingOptions", "Score", "ScriptedEngine", "Split", "Token", "Trace", "UnavailableError",
-    "UsageError",
+    "ModelInfo", "NextToken", "NotANumberError", "Patch", "Policy", "PromptError", "Query",
+    "Sampling", "SamplingOptions", "Score", "ScriptedEngine", "Split", "Token", "Trace",
+    "UnavailableError", "UsageError",
 }  # fmt: skip
 SECTIONS = {"GenerationView": "Switcher", "Session": "Engine", "StoppingCriterion": "Engine"}
-SECTIONS |= {"TokenConstraint": "Engine", "Dev": "Method"}
+SECTIONS |= {"TokenConstraint": "Engine", "Dev": "Method", "NextTokenCriterion": "Engine"}
+SECTIONS |= {"PatchEndingDecide": "Switcher"}
 
 
 def section(title: str) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from taketurns.evaluation.methods.base import Dev, DevAnswer, Method, MethodContext
     from taketurns.generation.team import Team
-    from taketurns.switchers.base import Decide, GenerationView, Switcher
+    from taketurns.switchers.base import Decide, GenerationView, PatchEndingDecide, Switcher
     from taketurns.tasks.base import Split, Task
     from taketurns.tasks.scorers.base import Scorer
     from taketurns.types import (
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         Endpoint,
         Message,
         ModelSpec,
+        NextToken,
+        NextTokenCriterion,
         Patch,
         Query,
         Sampling,
@@ -79,8 +81,11 @@ _HOME = {
     "MethodContext": "evaluation.methods.base",
     "ModelInfo": "engines.base",
     "ModelSpec": "types",
+    "NextToken": "types",
+    "NextTokenCriterion": "types",
     "NotANumberError": "errors",
     "Patch": "types",
+    "PatchEndingDecide": "switchers.base",
     "Policy": "config.policy",
     "PromptError": "errors",
     "Query": "types",
@@ -127,8 +132,11 @@ __all__ = [
     "MethodContext",
     "ModelInfo",
     "ModelSpec",
+    "NextToken",
+    "NextTokenCriterion",
     "NotANumberError",
     "Patch",
+    "PatchEndingDecide",
     "Policy",
     "PromptError",
     "Query",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal[
@@ -260,6 +260,31 @@ class StoppingCriterion(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class NextToken:
+    """What a model says of the token that it is about to write, by its full softmax, before
+    temperature and top-p: the most probable token `id`, its `probability`, and the `entropy` in
+    nats. `probabilities` are those of all tokens, float32 `[vocabulary]` on the model's device;
+    None where the engine knows only the most probable ones, so that the true entropy may be
+    higher."""
+
+    id: int
+    probability: float
+    entropy: float
+    probabilities: Any = None
+
+
+@runtime_checkable
+class NextTokenCriterion(StoppingCriterion, Protocol):
+    """A criterion that also sees the distribution of each next token, the patch's first included.
+    It needs no further forward pass. The capability "next_token" says that an engine asks it."""
+
+    def should_stop_before(self, next_token: NextToken) -> bool:
+        """The next token is about to be drawn, and `should_stop` did not end the patch; True ends
+        it here, before its first token too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a model wrote: ordinary tokens only; after an end token `finish` is "stop".
 
@@ -306,8 +331,9 @@ class Patch:
     `text` holds whole characters only: a character that the patch leaves unfinished is in the text
     of the patch that finishes it. The finish "error" means that the patch's model failed; the text
     up to there was given out, and the next patch continues from it. The finishes "sentence",
-    "uncertainty" and "switcher" name the rule of the policy that ended the patch. A patch with the
-    finish "guard" is empty: everything written for it failed the guard, which ended the answer.
+    "uncertainty" and "switcher" name the rule that ended the patch: the policy's, or that of a
+    switcher that ends patches itself. A patch with the finish "guard" is empty: everything written
+    for it failed the guard, which ended the answer.
     `probabilities` are the switcher's, one per candidate, before top-p; None if it was not asked.
     `name` is the speaker's name, empty without a speaker; comparisons ignore it.
     """

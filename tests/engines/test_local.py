@@ -30,7 +30,7 @@ from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.engines.local.scheduler import LaneRunner
 from taketurns.errors import CapacityError, ConfigError, EngineError, PromptError
-from taketurns.types import ModelSpec, Sampling, Token
+from taketurns.types import ModelSpec, NextToken, Sampling, Token
 
 PROMPT = tuple(range(40, 90))
 
@@ -505,6 +505,50 @@ async def test_what_cannot_be_appended_to_is_encoded_anew_and_says_so(
     ended = [*written.token_ids] + [257] * (written.finish == "stop")
     assert ended == truth[0, len(PROMPT) :].tolist()
     assert scores == pytest.approx([float(torch.log_softmax(logits, -1)[4])], abs=1e-4)
+    await engine.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_criterion_sees_the_distribution_of_each_next_token(
+    make_model: Callable[..., Path], kept: bool
+) -> None:
+    """The first one's too: a patch may end before it has a token."""
+    bloom = {} if kept else {"config_class": BloomConfig, "n_layer": 2, "n_head": 4}
+    engine = engine_for({"m": str(make_model(3, **bloom))})
+
+    class Ahead:
+        finish, entropy, layers = "switcher", False, ()
+
+        def __init__(self, most: int) -> None:
+            self.most = most
+            self.seen: list[NextToken] = []
+
+        def on_token(self, token: Token) -> bool:
+            return False
+
+        def should_stop(self, entropy: float | None, states: Any) -> bool:
+            return False
+
+        def should_stop_before(self, next_token: NextToken) -> bool:
+            self.seen.append(next_token)
+            return len(self.seen) > self.most
+
+    async with engine.session(1, 200) as session:
+        for most in (0, 3):
+            ahead = Ahead(most)
+            sampling = Sampling(12, temperature=0, stopping=ahead)  # type: ignore[arg-type]
+            cut = await session.generate("m", PROMPT, sampling)
+            assert (len(cut.token_ids), cut.finish) == (most, "switcher")
+            assert len(ahead.seen) == most + 1
+            for taken, seen in enumerate(ahead.seen):
+                here = [*PROMPT, *cut.token_ids[:taken]]
+                logprobs = await session.next_logprobs("m", here)
+                assert seen.id == int(logprobs.argmax())
+                assert seen.probability == pytest.approx(float(logprobs.max().exp()), abs=1e-5)
+                entropy = -(logprobs.exp() * logprobs).sum().item()
+                assert seen.entropy == pytest.approx(entropy, abs=1e-4)
+                torch.testing.assert_close(seen.probabilities, logprobs.exp(), atol=1e-5, rtol=0)
+            assert cut.token_ids == tuple(seen.id for seen in ahead.seen[:most])
     await engine.close()
 
 

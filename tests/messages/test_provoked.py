@@ -136,6 +136,24 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     "reader": (
         "switcher: {kind: folded, tokens: {a: 1, b: 2}, reader: c}\n", LINE, ["'c'", "a (0)"]
     ),
+    "gamma of random": ("switcher: {gamma: 0.4}\n", LINE, ["gamma", '"nudging"', '"random"']),
+    "content of nudging": (
+        "switcher: {kind: nudging, content: [punctuation]}\n", LINE, ["content", '"baco"']
+    ),
+    "nudging gamma": ("switcher: {kind: nudging, gamma: 1.5}\n", LINE, ["gamma", "1.5"]),
+    "baco gamma": ("switcher: {kind: baco, gamma: -0.1}\n", LINE, ["gamma", "-0.1"]),
+    "baco entropy": (
+        "switcher: {kind: baco, uncertainty: entropy, gamma: -2}\n", LINE, ["gamma", "nats", "-2"]
+    ),
+    "baco nothing": (
+        "switcher: {kind: baco, uncertainty: none, content: []}\n", LINE, ["content", "none"]
+    ),
+    "nudging base": ("switcher: {kind: nudging, base: c}\n", LINE, ["'c'", "a (0), b (1)"]),
+    "nudging of three": (
+        "  - {name: c, model: org/c}\nswitcher: {kind: nudging}\n",
+        LINE + 1,
+        ["nudging", "two candidates", "not 3"],
+    ),
     "candidates of random": ("switcher: {candidates: [a, b]}\n", LINE, ["candidates", '"lm"']),
     "candidates": (
         "switcher: {kind: lm, model: org/s, candidates: [a, a]}\n", LINE, ["candidates", "a, b"]

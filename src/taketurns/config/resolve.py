@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from taketurns.checkpoints import gguf
 from taketurns.config.answer_format import read_format
 from taketurns.config.own_parts import OwnPart
+from taketurns.config.pair_rules import BacoRule, NudgingRule, PairRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.sampling import check_sampling
 from taketurns.config.schema import ENDPOINT
@@ -49,6 +50,10 @@ _KEY_OF_KIND = (  # a key of a switcher, and the kind that has it
     ("tokens", "folded"),
     ("reader", "folded"),
 )
+_PAIR_KEYS: Mapping[str, tuple[str, ...]] = {  # the kinds of switcher for two candidates
+    "nudging": ("base", "gamma"),
+    "baco": ("base", "gamma", "uncertainty", "content"),
+}
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,35 @@ class TeamResolver:
                 else None
             ),
             candidates=entry.candidates,
+            pair=self._pair(entry),
         )
+
+    def _pair(self, entry: Any) -> PairRule | None:
+        """The settings of a switcher for two candidates; None for other kinds."""
+        known = _PAIR_KEYS.get(entry.kind, ())
+        given = {k: v for k in _PAIR_KEYS["baco"] if (v := getattr(entry, k)) is not None}
+        for key in given:
+            if key not in known:
+                kinds = " or ".join(f'"{kind}"' for kind, keys in _PAIR_KEYS.items() if key in keys)
+                self._refuse(
+                    f"{key} is a key of kind {kinds}, but this switcher has the kind "
+                    f'"{entry.kind}": remove {key}, or change the kind',
+                    "switcher",
+                    key,
+                )
+        if not known:
+            return None
+        if len(self._names) != 2:
+            self._refuse(
+                f'a switcher of kind "{entry.kind}" is for two candidates, not {len(self._names)}: '
+                "name two candidates, or change the kind",
+                "switcher",
+                "kind",
+            )
+        if "base" in given:
+            given["base"] = self._index(given["base"], "switcher", "base")
+        with self._located("switcher"):
+            return NudgingRule(**given) if entry.kind == "nudging" else BacoRule(**given)
 
     def _policy(self, judge: Candidate | None) -> Policy:
         settings = dict(self.team.policy)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from taketurns.config.pair_rules import Content, Uncertainty
 from taketurns.config.policy import QUESTION, PatchRule, Policy
 from taketurns.config.team_config import EngineConfig, EngineKind, SwitcherKind
 from taketurns.types import ModelSpec, SamplingOptions
@@ -46,6 +47,10 @@ SwitcherSchema = schema_of(
     tokens=(dict[str, int], {}),
     reader=(str | int | None, None),
     candidates=(tuple[str, ...], ()),
+    base=(str | int | None, None),
+    gamma=(float | None, None),
+    uncertainty=(Uncertainty | None, None),
+    content=(tuple[Content, ...] | None, None),
     template=(str | None, None),
     prompt=None,
     **ENDPOINT,

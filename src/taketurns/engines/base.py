@@ -36,13 +36,15 @@ Capability = Literal[
     "together",
     "fork",
     "entropy",
+    "next_token",
     "format",
     "format_start",
     "prompt_logprobs",
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
-any. "format" keeps to `Sampling.constraint` at every token; "format_start" only where the patch is
-the whole answer, or the format is a choice."""
+any. "next_token" asks a `NextTokenCriterion` before each token. "format" keeps to
+`Sampling.constraint` at every token; "format_start" only where the patch is the whole answer, or
+the format is a choice."""
 ALL_OPTIONS: frozenset[str] = frozenset(option.name for option in fields(SamplingOptions))
 """The names of all sampling options."""
 

@@ -8,7 +8,14 @@ from math import exp, log
 
 from taketurns.checkpoints.text import StopFilter
 from taketurns.engines.base import ModelInfo, OnToken
-from taketurns.types import Finish, Sampling, Token
+from taketurns.types import (
+    Finish,
+    NextToken,
+    NextTokenCriterion,
+    Sampling,
+    StoppingCriterion,
+    Token,
+)
 
 MOST_LISTED = 20
 """The number of most probable tokens from which an entropy is computed; vLLM reports no more unless
@@ -68,8 +75,7 @@ class PatchTokens:
             self.scores, self.finish = scores, self.over
             return
         sampling, criterion = self._sampling, self._sampling.stopping
-        weighed = criterion is not None and criterion.entropy and token.top
-        if criterion is not None and weighed and criterion.should_stop(_entropy(token), None):
+        if criterion is not None and token.top and _stops_before(criterion, token):
             self.finish = criterion.finish  # the patch ends before this token, which is dropped
             return
         if self._listed != (wanted := sampling.logprobs):
@@ -95,6 +101,26 @@ class PatchTokens:
             self.finish = self.over
 
 
+def weighs(criterion: StoppingCriterion | None) -> bool:
+    """Whether a criterion needs the most probable tokens at each place."""
+    return criterion is not None and (
+        criterion.entropy or isinstance(criterion, NextTokenCriterion)
+    )
+
+
+def _stops_before(criterion: StoppingCriterion, token: Token) -> bool:
+    """Whether the criterion ends the patch before this token."""
+    if not weighs(criterion):
+        return False
+    entropy = _entropy(token)
+    if criterion.entropy and criterion.should_stop(entropy, None):
+        return True
+    if not isinstance(criterion, NextTokenCriterion):
+        return False
+    top, logprob = max(token.top, key=lambda listed: listed[1])
+    return criterion.should_stop_before(NextToken(top, exp(logprob), entropy))
+
+
 def _entropy(token: Token) -> float:
     """The entropy in nats of the distribution at a token, from the reported log-probabilities. The
     rest of the probability counts as one token, so the true entropy may be higher."""
@@ -109,6 +135,6 @@ def scores_fit(info: ModelInfo, prompt: int, sampling: Sampling) -> bool:
     probable tokens, which a client or a criterion may need."""
     fits = prompt + sampling.max_tokens + 1 <= info.context
     exact = {"exact_score", "token_ids"} <= info.capabilities
-    unsure = sampling.stopping is not None and sampling.stopping.entropy
+    unsure = weighs(sampling.stopping)
     free = sampling.logprobs is None and sampling.constraint is None
     return fits and exact and free and not unsure

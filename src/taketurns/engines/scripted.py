@@ -22,12 +22,21 @@ from typing import TYPE_CHECKING, Literal
 from taketurns.checkpoints.text import StopFilter, TextCodec
 from taketurns.engines.base import ALL_OPTIONS, Capability, ModelInfo, OnToken, Prompt
 from taketurns.errors import ConfigError, NotANumberError
-from taketurns.types import Completion, Sampling, StoppingCriterion, Token
+from taketurns.types import (
+    Completion,
+    NextToken,
+    NextTokenCriterion,
+    Sampling,
+    StoppingCriterion,
+    Token,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PLAIN: frozenset[Capability] = frozenset(("token_ids", "score", "exact_score", "fork", "entropy"))
+_PLAIN: frozenset[Capability] = frozenset(
+    ("token_ids", "score", "exact_score", "fork", "entropy", "next_token")
+)
 _DEEP: frozenset[Capability] = _PLAIN | {"hidden"}
 
 ScriptedReply = str | Sequence[int | float]
@@ -57,11 +66,12 @@ class ScriptedEngine:
     choices. `suppressed_token_ids` apply to all models. `entropies` (of the next token, in nats)
     and `states` (numbers, the same in every layer) are functions of the prompt's text with the text
     written after it. A model without entropies has entropy 0; one without states has no capability
-    "hidden". `failures` maps the number of a call, from 0, to the error that it raises. `delay` is
-    in seconds per token. `calls` lists all requests. NaN and infinity fail a call, as in any
-    engine; so does `nan` in place of a reply's token. A reply is certain, so the only sampling
-    options with an effect are those about end tokens: an end token that may not be written yet is
-    left out."""
+    "hidden". `confidences` are such functions for the probability of the most probable next token,
+    which is the reply's own; a model without them has probability 1. `failures` maps the number of
+    a call, from 0, to the error that it raises. `delay` is in seconds per token. `calls` lists all
+    requests. NaN and infinity fail a call, as in any engine; so does `nan` in place of a reply's
+    token. A reply is certain, so the only sampling options with an effect are those about end
+    tokens: an end token that may not be written yet is left out."""
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class ScriptedEngine:
         scores: Mapping[str, ScriptedScores] | None = None,
         entropies: Mapping[str, Callable[[str], float]] | None = None,
         states: Mapping[str, Callable[[str], Sequence[float]]] | None = None,
+        confidences: Mapping[str, Callable[[str], float]] | None = None,
         context: int = 4096,
         suppressed_token_ids: Sequence[int] = (),
         failures: Mapping[int, Exception] | None = None,
@@ -85,6 +96,7 @@ class ScriptedEngine:
         self._scores = dict(scores or {})
         self._entropies = dict(entropies or {})
         self._states = dict(states or {})
+        self._confidences = dict(confidences or {})
         self._context = context
         self._suppressed = frozenset(suppressed_token_ids)
         self._failures = dict(failures or {})
@@ -162,6 +174,11 @@ class ScriptedSession:
                 break
             if isinstance(token, float):
                 raise NotANumberError(f"{model} gave {token} as the next token")
+            if isinstance(criterion, NextTokenCriterion) and criterion.should_stop_before(
+                self._next_token(model, text + codec.decode(written), token)
+            ):
+                cut = True
+                break
             own = token == codec.tokenizer.eos_token_id or token in sampling.stop_token_ids
             early = len(written) < options.min_tokens
             if own or token in options.stop_token_ids:
@@ -206,14 +223,25 @@ class ScriptedSession:
     ) -> tuple[float | None, Tensor | None]:
         """The entropy and the states that the criterion needs before the next token."""
         text += scripted_codec().decode(written)
-        entropy_of = self.engine._entropies.get(model)
-        entropy = 0.0 if entropy_of is None else entropy_of(text)
-        if not isfinite(entropy):
-            raise NotANumberError(f"{model} gave {entropy} as an entropy")
+        entropy = self._entropy(model, text)
         return (
             entropy if criterion.entropy else None,
             self._state(model, text, criterion.layers) if criterion.layers and written else None,
         )
+
+    def _next_token(self, model: str, text: str, token: int) -> NextToken:
+        confidence = self.engine._confidences.get(model)
+        probability = 1.0 if confidence is None else confidence(text)
+        if not isfinite(probability):
+            raise NotANumberError(f"{model} gave {probability} as a confidence")
+        return NextToken(token, probability, self._entropy(model, text))
+
+    def _entropy(self, model: str, text: str) -> float:
+        entropy_of = self.engine._entropies.get(model)
+        entropy = 0.0 if entropy_of is None else entropy_of(text)
+        if not isfinite(entropy):
+            raise NotANumberError(f"{model} gave {entropy} as an entropy")
+        return entropy
 
     def _state(self, model: str, text: str, layers: Sequence[int]) -> Tensor:
         import torch

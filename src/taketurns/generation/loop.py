@@ -12,7 +12,11 @@ guard's fallback candidate writes in its place; if that patch fails too, the ans
 If no server of the speaker's model works any more, if the model computes NaN for the next token, or
 if it has no token for the answer's format, the most probable other candidate stands in. The text
 that the speaker had given out becomes a separate patch, so nothing is repeated or lost. A switcher
-that gives NaN ends the answer."""
+that gives NaN ends the answer.
+
+At the token level (`switchers.base.PatchEndingDecide`) the switcher ends patches by the speaker's
+next-token distribution, so a speaker may decline: it writes nothing, and the switcher is asked
+again."""
 
 from __future__ import annotations
 
@@ -35,9 +39,18 @@ from taketurns.generation import stopping
 from taketurns.generation.guards import GuardCheck
 from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
 from taketurns.generation.state import GenerationState
-from taketurns.switchers.base import Decide, ask
+from taketurns.switchers.base import Decide, PatchEndingDecide, ask
 from taketurns.switchers.sampling import normalise, pick
-from taketurns.types import HANDED_OVER, Delta, Finish, Patch, Reason, RejectedPatch, Timing
+from taketurns.types import (
+    HANDED_OVER,
+    Delta,
+    Finish,
+    Patch,
+    Reason,
+    RejectedPatch,
+    StoppingCriterion,
+    Timing,
+)
 from taketurns.utils.seeds import derive, generator
 
 _ROUNDING = 1e-9  # so that 0.3 of 10 tokens is 3 in floating point
@@ -100,9 +113,14 @@ class GenerationLoop:
         """One round: select a speaker, write its patch, decide whether the answer is over. If
         `speaker` is given, it writes without regard to the rules, and no other stands in for it.
         The patch has at most `tokens` tokens, by default as many as the policy allows."""
-        selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
-        self._limit(selected, tokens)
-        patch = await self._write_patch(selected, stand_ins=self.stand_ins and speaker is None)
+        patch, spent = None, 0.0
+        while patch is None:
+            begun = perf_counter()
+            selected = await self._select() if speaker is None else _Selection(speaker, "chosen")
+            selected = replace(selected, seconds=selected.seconds + spent)
+            self._limit(selected, tokens)
+            patch = await self._write_patch(selected, stand_ins=self.stand_ins and speaker is None)
+            spent += perf_counter() - begun  # if the speaker declined, it was part of the decision
         self._conclude(selected, patch)
         return patch
 
@@ -119,10 +137,10 @@ class GenerationLoop:
         self._most = self._length() if tokens is None else tokens
         self._final = closes and self._end_removed
 
-    async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch:
+    async def _write_patch(self, selected: _Selection, *, stand_ins: bool) -> Patch | None:
         """Write the patch of the selected speaker, or of a stand-in if the speaker's model fails:
         no server of it works, it computes NaN or infinity, or it has no token for the answer's
-        format."""
+        format. None if the speaker declines."""
         tried: tuple[int, ...] = ()
         while True:
             try:
@@ -207,9 +225,12 @@ class GenerationLoop:
         """The greatest length of the next patch in tokens, within the budget."""
         return min(self._most, self.policy.max_tokens - self.state.tokens)
 
-    async def _guarded(self, selected: _Selection, check: GuardCheck, fallback: int) -> Patch:
+    async def _guarded(
+        self, selected: _Selection, check: GuardCheck, fallback: int
+    ) -> Patch | None:
         """The selected speaker's patch if it passes the check, else the patch of `fallback` if that
-        passes, else an empty patch that ends the answer. Nothing is given out unchecked."""
+        passes, else an empty patch that ends the answer. Nothing is given out unchecked. None if
+        the selected speaker declines."""
         emit, begun = self.emit, perf_counter()
         before, withheld = self.state.copy(), tuple[RejectedPatch, ...]()
         for writer in (selected, replace(selected, speaker=fallback, reason="guard")):
@@ -218,6 +239,9 @@ class GenerationLoop:
             passes = False
             try:
                 patch = await self._speak(writer)
+                if patch is None:
+                    passes = True  # there is nothing to undo
+                    return None
                 # Check with and without the possible beginning of a stop string: its text is not
                 # shown yet, but its tokens are given out. If the next patch fails, the text shown
                 # now is the whole answer.
@@ -239,15 +263,15 @@ class GenerationLoop:
             Patch(fallback, (), "", "guard", "guard", selected.probabilities, timing, withheld)
         )
 
-    async def _speak(self, selected: _Selection) -> Patch:
-        """Let the selected speaker write one patch onto the state. Raises EngineError if its model
-        fails; the state then has what the speaker gave out."""
+    async def _speak(self, selected: _Selection) -> Patch | None:
+        """Let the selected speaker write one patch onto the state; None if it declines. Raises
+        EngineError if its model fails; the state then has what the speaker gave out."""
         policy, state, speaker = self.policy, self.state, selected.speaker
         if selected.reason == "closing" and policy.closing_cue is not None:
             forced = state.force(speaker, policy.closing_cue)
             emit_events(self.emit, Delta(None, forced.text), forced)
         begun = perf_counter()
-        after = state.tokens + self._wanted
+        before, after = state.tokens, state.tokens + self._wanted
         ruled = self._final or (policy.closing is not None and self._closes_at(after))
         writer = PatchWriter(
             self.session,
@@ -258,9 +282,7 @@ class GenerationLoop:
             self.logprobs,
             () if ruled or after >= policy.max_tokens else self.choices,
         )
-        criterion = None
-        if self._rule is not None:
-            criterion = stopping.criterion_of(self._rule, self._decide, state, speaker)
+        criterion = self._criterion(selected)
         try:
             finish = await writer.write(self._wanted, policy, criterion)
         except EngineError:
@@ -268,9 +290,26 @@ class GenerationLoop:
                 writer.finish("")
                 self._record(_patch_of(writer, selected, "error", begun))
             raise
+        if criterion is not None and finish == criterion.finish and state.tokens == before:
+            state.decline(speaker)
+            return None
         over = self._final or finish not in HANDED_OVER or state.tokens >= policy.max_tokens
         writer.finish(state.end() if over else "")
         return self._record(_patch_of(writer, selected, finish, begun))
+
+    def _criterion(self, selected: _Selection) -> StoppingCriterion | None:
+        """What ends the patch before its full length: the policy's rule, or a switcher that ends
+        patches itself, if it was this switcher that chose the speaker and the speaker has not
+        declined."""
+        if self._rule is not None:
+            return stopping.criterion_of(self._rule, self._decide, self.state, selected.speaker)
+        chosen = selected.reason == "chosen" and selected.probabilities is not None
+        if not chosen or selected.speaker in self.state.declined:
+            return None
+        decide: object = self._decide
+        if not isinstance(decide, PatchEndingDecide):
+            return None
+        return decide.criterion(selected.speaker, self.state)
 
     def _record(self, patch: Patch) -> Patch:
         if patch.speaker is not None:

@@ -107,7 +107,8 @@ class PatchWriter:
             read = self.state.prompt(self.speaker)
             if read != [*prompt, *completion.token_ids]:
                 self.state.scores = None
-        if len(self.token_ids) == before and completion.finish in HANDED_OVER:
+        declined = criterion is not None and completion.finish == criterion.finish
+        if len(self.token_ids) == before and completion.finish in HANDED_OVER and not declined:
             return "stop"  # else a server that writes nothing would be asked endlessly
         return "stop" if self.state.stopped else completion.finish
 

@@ -32,6 +32,7 @@ class GenerationState:
         options = options or SamplingOptions()
         self.patches: list[Patch] = []
         self.tokens = 0
+        self.declined: frozenset[int] = frozenset()  # `GenerationView.declined`
         self.scores: tuple[float, ...] | None = None  # `Completion.scores` after the last token
         self.end_token: Token | None = None  # `Completion.end`, of the last that was written
         self._readers = tuple(readers)
@@ -115,6 +116,10 @@ class GenerationState:
         self.scores = None
         self._written.begin(speaker)
 
+    def decline(self, speaker: int) -> None:
+        """The speaker was asked and its patch ended before its first token."""
+        self.declined |= {speaker}
+
     def constraint(self, speaker: int) -> TokenConstraint | None:
         """The constraint on the speaker's next patch; None without a format. Raises FormatError if
         the answer so far is not in its format."""
@@ -128,6 +133,8 @@ class GenerationState:
 
     def read(self, token_ids: Sequence[int]) -> str:
         """Add tokens that the speaker wrote. Returns the text that may be shown now."""
+        if token_ids:
+            self.declined = frozenset()
         if self.tokens < self._min_tokens:  # where stop strings end nothing yet
             unstopped, token_ids = self._split(token_ids)
             self.tokens += len(unstopped)
@@ -144,6 +151,7 @@ class GenerationState:
     def read_text(self, text: str) -> str:
         """Add text that the speaker wrote, if its tokens are unknown. Returns the text that may be
         shown now."""
+        self.declined = frozenset()
         self._written.take_text(text)
         return self._stops.push(text)
 
@@ -159,7 +167,7 @@ class GenerationState:
         """Add text that no candidate wrote; it does not count against the budget. If text is handed
         over, the patch has no token ids, because ids belong to one tokenizer."""
         shown = self.end()
-        self.scores = None
+        self.scores, self.declined = None, frozenset()
         ids = self._written.force(speaker, text)
         patch = Patch(None, ids, shown + text, "length", "forced")
         self.patches.append(patch)

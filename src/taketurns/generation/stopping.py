@@ -15,7 +15,7 @@ from taketurns.config.policy import PatchRule
 from taketurns.engines.base import ModelInfo
 from taketurns.errors import ConfigError
 from taketurns.generation.state import GenerationState
-from taketurns.switchers.base import TokenLevelSwitcher
+from taketurns.switchers.base import PatchEndingDecide, TokenLevelSwitcher
 from taketurns.types import Finish, StoppingCriterion, Token
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ _SENTENCE = re.compile(
 
 def check(rule: PatchRule, decide: object, models: Sequence[ModelInfo]) -> None:
     """Raise ConfigError if these models, or the switcher's `decide`, do not support the rule."""
+    if isinstance(decide, PatchEndingDecide):
+        raise ConfigError(
+            f"policy.patch.until: {rule.until} ends patches, and so does this switcher: remove "
+            "policy.patch, or use another switcher.kind"
+        )
     if rule.until == "switcher":
         if not isinstance(decide, TokenLevelSwitcher):
             raise ConfigError(

@@ -80,8 +80,11 @@ def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, A
     record = _plain(asdict(switcher))
     numbered = list(candidate_order.resolve(switcher) or names)
     elsewhere = {} if numbered == list(names) else {"candidates": numbered}
+    left_out = {"endpoint", "candidates", "settings"} | (
+        {"pair"} if switcher.pair is None else set()
+    )
     return {
-        **{k: v for k, v in record.items() if k not in ("endpoint", "candidates", "settings")},
+        **{k: v for k, v in record.items() if k not in left_out},
         "spec": switcher.spec and _content(switcher.spec, prints["switcher"]),
         "path": switcher.path and (_head(switcher.path) or switcher.path),
         **elsewhere,

@@ -2,21 +2,34 @@
 
 from typing import Any
 
-from taketurns.switchers.base import Decide, GenerationView, Switcher, TokenLevelSwitcher
+from taketurns.switchers.baco import BacoSwitcher
+from taketurns.switchers.base import (
+    Decide,
+    GenerationView,
+    PatchEndingDecide,
+    Switcher,
+    TokenLevelSwitcher,
+)
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.nudging import NudgingSwitcher
+from taketurns.switchers.pair import PairSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher, SubsetSwitcher
 from taketurns.utils.old_paths import old_name
 
 __all__ = [
+    "BacoSwitcher",
     "Decide",
     "FixedSwitcher",
     "FoldedSwitcher",
     "GenerationView",
     "HeadSwitcher",
     "LMSwitcher",
+    "NudgingSwitcher",
+    "PairSwitcher",
+    "PatchEndingDecide",
     "RandomSwitcher",
     "SubsetSwitcher",
     "Switcher",

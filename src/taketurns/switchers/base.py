@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from taketurns.config.policy import Policy
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import ConfigError
-from taketurns.types import Patch, Query
+from taketurns.types import Patch, Query, StoppingCriterion
 from taketurns.utils.finite import check_distribution
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class GenerationView(Protocol):
         engine did not give them."""
         ...
 
+    @property
+    def declined(self) -> Collection[int]:
+        """The candidates that were asked after the last token and wrote nothing, because the
+        criterion of `PatchEndingDecide` ended their patch before its first token."""
+        ...
+
     def prompt(self, speaker: int) -> list[int]:
         """Token ids that the speaker would continue: its own prompt and the answer so far."""
         ...
@@ -70,6 +76,20 @@ class TokenLevelSwitcher(Protocol):
     def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
         """The probabilities that the Decide would give after this token of the speaker. `states`
         are the token's, float32 `[len(layers), d]`."""
+        ...
+
+
+@runtime_checkable
+class PatchEndingDecide(Protocol):
+    """A Decide that ends the patches itself, by the speaker's own next-token distribution: the
+    token level. The speaker writes until its criterion ends the patch, which may be before its
+    first token. The Decide is then asked again, and finds the speaker among
+    `GenerationView.declined`; no patch is recorded. A speaker that has declined gets no criterion
+    until a token is written, so that some candidate always writes."""
+
+    def criterion(self, speaker: int, state: GenerationView) -> StoppingCriterion:
+        """What ends the patch that the speaker begins now; made anew for each patch. Patches that
+        it ends have the finish "switcher"."""
         ...
 
 

@@ -221,7 +221,7 @@ def _capabilities(abilities: ServerCapabilities) -> frozenset[Capability]:
     if abilities.exact_scores or abilities.top_logprobs:
         capabilities.add("score")
         if abilities.token_ids:
-            capabilities.add("entropy")
+            capabilities.update(("entropy", "next_token"))
     if abilities.exact_scores:
         capabilities.add("exact_score")
     if abilities.formats:

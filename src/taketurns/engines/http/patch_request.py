@@ -15,7 +15,7 @@ from taketurns.engines.http.fleet import ModelServers, RequestCounters
 from taketurns.engines.http.formats import format_field
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
-from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens
+from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens, weighs
 from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Sampling, SamplingOptions, Token
 from taketurns.utils.seeds import derive
@@ -243,7 +243,7 @@ class PatchRequest:
 def _listed(sampling: Sampling, abilities: ServerCapabilities) -> int | None:
     """The number of log-probabilities to request: those of `sampling`, and for an entropy as many
     as the server reports."""
-    if sampling.stopping is None or not sampling.stopping.entropy:
+    if not weighs(sampling.stopping):
         return sampling.logprobs
     most = MOST_LISTED if abilities.exact_scores else min(abilities.top_logprobs, MOST_LISTED)
     return max(sampling.logprobs or 0, most)

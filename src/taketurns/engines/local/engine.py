@@ -369,6 +369,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
                 "together",
                 "fork",
                 "entropy",
+                "next_token",
                 "format",
                 "prompt_logprobs",
             }

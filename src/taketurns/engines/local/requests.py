@@ -16,7 +16,7 @@ from taketurns.engines.local.logits import LogitsShaper
 from taketurns.engines.local.parked import Parked
 from taketurns.engines.local.sampling import TokenDraw, drawable
 from taketurns.errors import NotANumberError
-from taketurns.types import Completion, Finish, Sampling, Token
+from taketurns.types import Completion, Finish, NextToken, NextTokenCriterion, Sampling, Token
 
 UNNAMED = "the model"  # the name of a model that has none
 
@@ -107,6 +107,7 @@ class GenerateRequest(Job):
         sampling = self.sampling
         self.reach += sampling.max_tokens
         self.criterion = sampling.stopping
+        self.looks_ahead = isinstance(self.criterion, NextTokenCriterion)
         self.constraint = sampling.constraint
         self.allowed: np.ndarray | None = None  # of the next token, as the constraint says
         options = sampling.options
@@ -133,10 +134,15 @@ class GenerateRequest(Job):
             self.result = self._completion(finish)
         return finish
 
-    def cut(self, entropy: float | None, states: Tensor | None) -> bool:
+    def cut(
+        self, entropy: float | None, states: Tensor | None, next_token: NextToken | None = None
+    ) -> bool:
         """Does the criterion, which there must be, end the patch before the next token is drawn?"""
         assert self.criterion is not None, "only a patch with a stopping criterion is cut"
         over = self.criterion.should_stop(entropy, states)
+        if not over and next_token is not None:
+            assert isinstance(self.criterion, NextTokenCriterion), "looks_ahead says so"
+            over = self.criterion.should_stop_before(next_token)
         if over:
             self.result = self._completion(self.criterion.finish)
         return over

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from taketurns.engines.local.requests import GenerateRequest
 from taketurns.engines.local.sampling import drawable
+from taketurns.types import NextToken
 
 
 def follows(job: object) -> bool:
@@ -30,8 +31,11 @@ def over(
     sound = drawable(logits).tolist()
     entropies = _entropies(jobs, logits)
     states = _states(jobs, hidden)
+    ahead = _next_tokens(jobs, logits)
     return [
-        _cut(job, entropies.get(row), states.get(row)) if sound[row] else _broken(job)
+        _cut(job, entropies.get(row), states.get(row), ahead.get(row))
+        if sound[row]
+        else _broken(job)
         for row, job in enumerate(jobs)
     ]
 
@@ -41,12 +45,17 @@ def _broken(job: GenerateRequest) -> bool:
     return True
 
 
-def _cut(job: GenerateRequest, entropy: float | None, states: Tensor | None) -> bool:
+def _cut(
+    job: GenerateRequest,
+    entropy: float | None,
+    states: Tensor | None,
+    next_token: NextToken | None,
+) -> bool:
     if states is not None and not states.isfinite().all():
         job.fail_at("its hidden states")
         return True
     try:
-        if job.criterion is not None and job.cut(entropy, states):
+        if job.criterion is not None and job.cut(entropy, states, next_token):
             return True
         return job.constraint is not None and job.constrain()
     except Exception as error:  # an error of a criterion or constraint fails only its own job
@@ -64,6 +73,22 @@ def _entropies(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, flo
     probabilities = torch.softmax(logits[rows].float(), -1)
     entropies = torch.special.entr(probabilities).sum(-1).tolist()
     return dict(zip(rows, entropies, strict=True))
+
+
+def _next_tokens(jobs: Sequence[GenerateRequest], logits: Tensor) -> dict[int, NextToken]:
+    """The distributions of the next tokens by row, for the criteria that look at them. They are
+    computed together and leave the device in one copy, but for the probabilities themselves."""
+    rows = [row for row, job in enumerate(jobs) if job.looks_ahead]
+    if not rows:
+        return {}
+    probabilities = torch.softmax(logits[rows].float(), -1)
+    highest, ids = probabilities.max(-1)
+    entropies = torch.special.entr(probabilities).sum(-1)
+    facts = torch.stack((highest.double(), ids.double(), entropies.double())).tolist()
+    return {
+        row: NextToken(int(token), highest, entropy, probabilities[place])
+        for place, (row, highest, token, entropy) in enumerate(zip(rows, *facts, strict=True))
+    }
 
 
 def _states(jobs: Sequence[GenerateRequest], hidden: Sequence[Tensor]) -> dict[int, Tensor]:

@@ -39,6 +39,7 @@ _CAPABILITIES: frozenset[Capability] = frozenset(
         "exact_score",
         "fork",
         "entropy",
+        "next_token",
         "format_start",
         "prompt_logprobs",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from taketurns.engines.base import OnToken
 from taketurns.engines.http.formats import format_field
-from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens
+from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens, weighs
 from taketurns.engines.vllm.outputs import read_prompt, read_tokens
 from taketurns.engines.vllm.requests import (
     prompt_parameters,
@@ -101,6 +101,6 @@ async def score_prompt(model: RunningModel, prompt: Sequence[int], top: int) -> 
 def most_listed(sampling: Sampling) -> int | None:
     """The number of most probable tokens to ask for with each token: those of `sampling`, and for
     an entropy as many as vLLM reports."""
-    if sampling.stopping is None or not sampling.stopping.entropy:
+    if not weighs(sampling.stopping):
         return sampling.logprobs
     return max(sampling.logprobs or 0, MOST_LISTED)

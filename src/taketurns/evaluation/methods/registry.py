@@ -26,6 +26,7 @@ from taketurns.evaluation.methods.refinement import (
 )
 from taketurns.evaluation.methods.routing import PromptRouting, TrainedRouter
 from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
+from taketurns.evaluation.methods.token_level import TokenLevelPair
 from taketurns.evaluation.methods.trained import TrainedSwitchers
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
 from taketurns.switchers.base import Switcher
@@ -79,6 +80,10 @@ def methods(
         _baseline("fuse-logprobs", "mean of next-token log-probabilities",
                   partial(Fusion, combine=average_logprobs)),
         _baseline("contrastive", "best against worst checkpoint, token by token", Contrastive),
+        _baseline("nudging", "the last checkpoint writes words where the first is unsure",
+                  TokenLevelPair.nudging),
+        _baseline("baco", "the first checkpoint writes where it is unsure, not punctuation",
+                  TokenLevelPair.baco),
         _baseline("soup", "greedy average of weights", GreedySoup),
         _baseline("dare-ties", "sparse task vectors with elected signs", DareTies),
         _control("vote", "majority of n answers of the best checkpoint",

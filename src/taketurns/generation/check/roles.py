@@ -37,6 +37,9 @@ def describe_switcher(config: TeamConfig) -> str:
         return f"{switcher.kind}, your own"
     if switcher.kind == "folded":
         return "a head in the candidates' output matrices, read with each patch"
+    if switcher.pair is not None:
+        base, gamma = names[switcher.pair.base], switcher.pair.gamma
+        return f"{switcher.kind}, at every token, with {base} as the base and gamma {gamma:g}"
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "the last speaker" if head.config.mode == "speaker" else head.config.reader

@@ -1,0 +1,88 @@
+"""Two checkpoints take turns at the token level: Nudging (arXiv 2410.09300) and BACo (2511.05650).
+
+The base is the first candidate, the other one the last. Prompts, budget and sampling are those of
+all methods; the policy's rules about speakers and patches are left out, because these methods end
+patches themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from taketurns.config.pair_rules import BacoRule, NudgingRule
+from taketurns.evaluation.methods.base import Ask, Dev, MethodContext, Plain, mean_score
+from taketurns.generation.team import Team
+from taketurns.switchers.baco import BacoSwitcher
+from taketurns.switchers.nudging import NudgingSwitcher
+from taketurns.switchers.pair import PairSwitcher
+from taketurns.tasks.base import Task
+from taketurns.types import Patch, Query, Trace
+
+
+class TokenLevelPair(Plain):
+    """The first and the last candidate, with the `gamma` of `gammas` that has the best mean score
+    on dev; the earlier one of equals. `switcher` makes the switcher of a gamma, and `name` names
+    its dev answers."""
+
+    def __init__(
+        self,
+        context: MethodContext,
+        name: str,
+        gammas: Sequence[float],
+        switcher: Callable[[float], PairSwitcher],
+    ) -> None:
+        super().__init__(context)
+        self._name = name
+        self._teams = {gamma: self._team(switcher(gamma)) for gamma in gammas}
+        self._gamma = gammas[0]
+
+    @classmethod
+    def nudging(cls, context: MethodContext) -> TokenLevelPair:
+        return cls(
+            context, "nudging", (0.2, 0.3, 0.4, 0.5), lambda g: NudgingSwitcher(NudgingRule(g))
+        )
+
+    @classmethod
+    def baco(cls, context: MethodContext) -> TokenLevelPair:
+        """By punctuation and probability, the paper's best router."""
+        return cls(context, "baco", (0.1, 0.3, 0.5, 0.7, 0.9), lambda g: BacoSwitcher(BacoRule(g)))
+
+    async def check(self) -> None:
+        await self._teams[self._gamma].check_prompt(Query(id="check", text="?"))
+
+    async def prepare(self, dev: Dev) -> Mapping[str, Any]:
+        scores = {
+            gamma: mean_score(await dev.answers(f"{self._name} {gamma:g}", self._asking(gamma)))
+            for gamma in self._teams
+        }
+        self._gamma = max(scores, key=scores.__getitem__)
+        return {"gamma": self._gamma, "dev": scores[self._gamma]}
+
+    async def answer(self, task: Task, query: Query, seed: int) -> Trace:
+        return await self._asking(self._gamma)(task, query, seed)
+
+    def _asking(self, gamma: float) -> Ask:
+        async def ask(task: Task, query: Query, seed: int) -> Trace:
+            trace = await self._teams[gamma].agenerate(query, seed=seed)
+            return replace(trace, patches=tuple(map(self._signed, trace.patches)))
+
+        return ask
+
+    def _team(self, switcher: PairSwitcher) -> Team:
+        context = self._context
+        first, *_, last = context.config.candidates
+        rules = context.policy.without_rules()
+        rules = replace(rules, patch=None, patch_size=rules.max_tokens)
+        return Team((first, last), context.engine, switcher, rules)
+
+    def _signed(self, patch: Patch) -> Patch:
+        """The patch with the indices of the whole team."""
+        between = (0.0,) * (len(self._context.names) - 2)
+        chances = patch.probabilities
+        return replace(
+            patch,
+            speaker=patch.speaker and len(self._context.names) - 1,
+            probabilities=chances and (chances[0], *between, *chances[1:]),
+        )

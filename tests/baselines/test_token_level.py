@@ -1,0 +1,89 @@
+"""Nudging and BACo as methods: the pair, gamma by dev, and attribution in the whole team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from taketurns.config.policy import PatchRule
+from taketurns.engines.scripted import ScriptedEngine
+from taketurns.errors import ConfigError
+from taketurns.evaluation.methods import trained
+from taketurns.evaluation.methods.base import MethodContext
+from taketurns.evaluation.methods.registry import methods
+from taketurns.evaluation.methods.token_level import TokenLevelPair
+
+Scripted = Callable[..., tuple[MethodContext, ScriptedEngine]]
+ANSWERS = {"base": "it is evil.", "sft": "it is fine.", "aligned": "it is good."}
+
+
+def made(scripted: Scripted, word: Any, **engine: Any) -> tuple[MethodContext, ScriptedEngine]:
+    """The base is sure of "it is " and at .35 of what comes next; right is the aligned word."""
+
+    def script(name: str) -> Callable[[str, Any], str]:
+        return lambda prompt, sampling: ANSWERS[name][len(prompt.partition("?")[2]) :]
+
+    def confidence(text: str) -> float:
+        return 0.35 if text.endswith("is ") else 0.9
+
+    settings = {"confidences": {"base": confidence}} | engine
+    scripts = {name: script(name) for name in ANSWERS}
+    return scripted([word("t", {"q?": "good"})], scripts=scripts, **settings)
+
+
+async def test_gamma_is_the_best_on_dev_and_the_trace_is_the_team_s(
+    scripted: Scripted, word: Any, asking: Any
+) -> None:
+    context, engine = made(scripted, word)
+    (task,) = context.tasks.values()
+    method = TokenLevelPair.nudging(context)
+    await method.check()
+    assert engine.calls == []
+    dev = asking(context.tasks)
+    assert await method.prepare(dev) == {"gamma": 0.4, "dev": 1.0}
+    assert dev.names == ["nudging 0.2", "nudging 0.3", "nudging 0.4", "nudging 0.5"]
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert [(p.name, p.speaker, p.text) for p in trace.patches] == [
+        ("base", 0, "it is "), ("aligned", 2, "good"), ("base", 0, "."),
+    ]  # fmt: skip
+    assert [p.probabilities for p in trace.patches[:2]] == [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)]
+    assert {call.model for call in engine.calls} == {"base", "aligned"}
+
+
+async def test_both_are_methods_by_name(scripted: Scripted, word: Any, asking: Any) -> None:
+    context, _ = made(scripted, word)
+    known = methods(context.names, trained.own(context.config, ["t"]), {})
+    for name in ("nudging", "baco"):
+        assert known[name].kind == "baseline"
+        make = known[name].make
+        assert make is not None
+        chosen = await make(context).prepare(asking(context.tasks))
+        assert 0 < chosen["gamma"] < 1
+
+
+async def test_the_policy_s_rules_are_left_out(scripted: Scripted, word: Any) -> None:
+    """Those about speakers and patches, which these methods have themselves."""
+    from dataclasses import replace
+
+    context, _ = made(scripted, word)
+    policy = replace(context.policy, opening=1, patch=PatchRule("sentence"))
+    context.config = replace(context.config, policy=policy)
+    method = TokenLevelPair.nudging(context)
+    await method.check()
+    (task,) = context.tasks.values()
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert 1 not in {patch.speaker for patch in trace.patches}
+
+
+async def test_an_engine_without_distributions_is_refused(
+    scripted: Scripted, word: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taketurns.engines import scripted as engines
+
+    monkeypatch.setattr(engines, "_PLAIN", engines._PLAIN - {"next_token"})
+    context, engine = made(scripted, word)
+    with pytest.raises(ConfigError, match=r"use engine\.kind local"):
+        await TokenLevelPair.baco(context).check()
+    assert engine.calls == []

@@ -1,0 +1,64 @@
+"""Token-level turns in a few lines, by plain forwards of transformers without caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+Model = Callable[[Sequence[int]], torch.Tensor]
+"""Probabilities of the next token, `[vocabulary]`, after these ids."""
+BaseWrites = Callable[[torch.Tensor, "str | None"], bool]
+"""From the base's probabilities, and the text of the most probable token, None for the end."""
+
+
+def plain(folder: str) -> Model:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def after(ids: Sequence[int]) -> torch.Tensor:
+        logits: torch.Tensor = model(torch.tensor([list(ids)])).logits
+        return logits[0, -1].softmax(-1)
+
+    return after
+
+
+def turns(
+    models: tuple[Model, Model],
+    prompt: Sequence[int],
+    base_writes: BaseWrites,
+    tokens: int,
+    tokenizer: Any,
+    *,
+    anywhere: bool,
+) -> list[tuple[int, int]]:
+    """A greedy answer as (speaker, token); the first model is the base. With `anywhere` (Nudging)
+    the base stops at any token, and white space goes with the other one's next word."""
+
+    def text(token: int) -> str | None:
+        return None if token == tokenizer.eos_token_id else str(tokenizer.decode([token]))
+
+    def between(before: str, follows: str | None) -> bool:
+        return not (before[-1:].isalnum() and (follows or "")[:1].isalnum())
+
+    written: list[tuple[int, int]] = []
+    speaker, word, before = 0, "", ""
+    while len(written) < tokens:
+        likely = [model([*prompt, *(token for _, token in written)]) for model in models]
+        top = [int(probabilities.argmax()) for probabilities in likely]
+        follows = text(top[1])
+        spoken = word.strip() or (word and not anywhere)
+        if speaker == 1 and spoken and follows is not None and between(word, follows):
+            speaker, before = 0, ""
+        asked = anywhere or between(before, text(top[0]))
+        if speaker == 0 and asked and not base_writes(likely[0], text(top[0])):
+            speaker, word = 1, ""
+        if text(top[speaker]) is None:
+            break
+        written.append((speaker, top[speaker]))
+        before = text(top[speaker]) or ""
+        word += before
+    return written
