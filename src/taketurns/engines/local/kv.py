@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from transformers import cache_utils
 from transformers.cache_utils import (
-    DummyLayer,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
@@ -66,7 +66,7 @@ def _cached(
     keys: list[LayerShape] = []
     states: list[StateShape] = []
     for place, (layer, sight) in enumerate(zip(layers, sights, strict=True)):
-        if type(layer) not in (*_STATES, *_KEYS, DummyLayer):
+        if type(layer) not in (*_STATES, *_KEYS, *_NOTHING):
             raise Unfit(f"it has layers with {_kind(layer)}")
         if type(layer) in _STATES:
             states.extend(_states(place, layer))
@@ -78,6 +78,8 @@ def _cached(
 _HYBRID = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAttentionLayer)
 _STATES = (LinearAttentionLayer, *_HYBRID)
 _KEYS = (DynamicLayer, DynamicSlidingWindowLayer, *_HYBRID)
+# The transformers that vLLM 0.32 asks for, 5.19, does not have the class of layers without a cache.
+_NOTHING = tuple(filter(None, [getattr(cache_utils, "DummyLayer", None)]))
 
 
 def _keys(layer: Any, sight: LayerSight) -> LayerShape:
