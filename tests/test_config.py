@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.config.loading import load_team_config
-from taketurns.config.pair_rules import BacoRule
+from taketurns.config.pair_rules import BacoRule, MentorRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.settings import parse_bytes, parse_setting
 from taketurns.config.team_config import EngineConfig, SwitcherConfig
@@ -163,7 +163,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
         (
             MINIMAL + "switcher: {kind: ml}",
-            "'lm', 'head', 'folded', 'nudging' or 'baco', not \"ml\"",
+            "'folded', 'nudging', 'baco' or 'mentorcollab', not \"ml\"",
         ),
         (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
         (MINIMAL + "    prompt: Q", "prompt must contain {text}"),
@@ -286,6 +286,7 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
         ModelSpec: set(),
         SwitcherConfig: {"spec", "endpoint", "settings", "pair"},
         BacoRule: set(),
+        MentorRule: set(),
         Endpoint: set(),
         Policy: {"guard"},
         PatchRule: set(),

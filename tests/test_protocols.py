@@ -25,6 +25,7 @@ PROTOCOLS = {
     "StoppingCriterion": "taketurns.types",
     "NextTokenCriterion": "taketurns.types",
     "PatchEndingDecide": "taketurns.switchers.base",
+    "ComparingDecide": "taketurns.switchers.base",
     "TokenConstraint": "taketurns.types",
 }
 BESIDE = {
@@ -36,7 +37,7 @@ BESIDE = {
 }  # fmt: skip
 SECTIONS = {"GenerationView": "Switcher", "Session": "Engine", "StoppingCriterion": "Engine"}
 SECTIONS |= {"TokenConstraint": "Engine", "Dev": "Method", "NextTokenCriterion": "Engine"}
-SECTIONS |= {"PatchEndingDecide": "Switcher"}
+SECTIONS |= {"PatchEndingDecide": "Switcher", "ComparingDecide": "Switcher"}
 
 
 def section(title: str) -> str:

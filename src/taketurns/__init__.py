@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     )
     from taketurns.evaluation.methods.base import Dev, DevAnswer, Method, MethodContext
     from taketurns.generation.team import Team
-    from taketurns.switchers.base import Decide, GenerationView, PatchEndingDecide, Switcher
+    from taketurns.switchers.base import (
+        ComparingDecide,
+        Decide,
+        GenerationView,
+        PatchEndingDecide,
+        Switcher,
+    )
     from taketurns.tasks.base import Split, Task
     from taketurns.tasks.scorers.base import Scorer
     from taketurns.types import (
@@ -85,6 +91,7 @@ _HOME = {
     "NextTokenCriterion": "types",
     "NotANumberError": "errors",
     "Patch": "types",
+    "ComparingDecide": "switchers.base",
     "PatchEndingDecide": "switchers.base",
     "Policy": "config.policy",
     "PromptError": "errors",
@@ -112,6 +119,7 @@ __all__ = [
     "AnswerFormat",
     "Candidate",
     "CapacityError",
+    "ComparingDecide",
     "Completion",
     "ConfigError",
     "DataError",

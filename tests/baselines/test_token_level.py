@@ -1,4 +1,4 @@
-"""Nudging and BACo as methods: the pair, gamma by dev, and attribution in the whole team."""
+"""Token-level methods: the pair, the knob by dev, and attribution in the whole team."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_gamma_is_the_best_on_dev_and_the_trace_is_the_team_s(
     assert {call.model for call in engine.calls} == {"base", "aligned"}
 
 
-async def test_both_are_methods_by_name(scripted: Scripted, word: Any, asking: Any) -> None:
+async def test_they_are_methods_by_name(scripted: Scripted, word: Any, asking: Any) -> None:
     context, _ = made(scripted, word)
     known = methods(context.names, trained.own(context.config, ["t"]), {})
     for name in ("nudging", "baco"):
@@ -61,6 +61,30 @@ async def test_both_are_methods_by_name(scripted: Scripted, word: Any, asking: A
         assert make is not None
         chosen = await make(context).prepare(asking(context.tasks))
         assert 0 < chosen["gamma"] < 1
+
+
+async def test_a_mentor_s_rate_is_the_best_on_dev(
+    scripted: Scripted, word: Any, asking: Any
+) -> None:
+    """The base ends in another word, which it judges to be the worse one; it is asked only at some
+    places, and a mentor that is asked too rarely cannot change it."""
+    judging = {"base": lambda text, choices: [0.1, 0.9]}
+    context, _ = made(scripted, word, scores=judging)
+    (task,) = context.tasks.values()
+    known = methods(context.names, trained.own(context.config, ["t"]), {})["mentorcollab"]
+    assert known.make is not None
+    method = known.make(context)
+    await method.check()
+    dev = asking(context.tasks)
+    chosen = await method.prepare(dev)
+    assert dev.names == ["mentorcollab 0.1", "mentorcollab 0.25", "mentorcollab 0.5"]
+    assert chosen["rate"] in (0.1, 0.25, 0.5)
+    trace = await method.answer(task, task.queries("test")[0], 0)
+    assert {p.speaker for p in trace.patches} <= {0, 2}
+    assert chosen["dev"] == 1.0
+    assert (
+        "".join(p.text for p in trace.patches if p.speaker == 2).strip(" .") in ANSWERS["aligned"]
+    )
 
 
 async def test_the_policy_s_rules_are_left_out(scripted: Scripted, word: Any) -> None:

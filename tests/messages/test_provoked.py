@@ -148,6 +148,11 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     "baco nothing": (
         "switcher: {kind: baco, uncertainty: none, content: []}\n", LINE, ["content", "none"]
     ),
+    "mentor rate": ("switcher: {kind: mentorcollab, rate: 1.5}\n", LINE, ["rate", "1.5"]),
+    "mentor lookahead": ("switcher: {kind: mentorcollab, lookahead: 0}\n", LINE, ["lookahead"]),
+    "rate of nudging": (
+        "switcher: {kind: nudging, rate: 0.5}\n", LINE, ["rate", '"mentorcollab"', '"nudging"']
+    ),
     "nudging base": ("switcher: {kind: nudging, base: c}\n", LINE, ["'c'", "a (0), b (1)"]),
     "nudging of three": (
         "  - {name: c, model: org/c}\nswitcher: {kind: nudging}\n",

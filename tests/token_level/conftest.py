@@ -11,12 +11,12 @@ import pytest
 LETTERS = "Ġ\u010aetaoinshrdlu.,"  # the first two are a space and a line break
 
 
-def tokenizer(merges: Sequence[tuple[str, str]], skip: int = 0) -> Any:
-    """Byte-level BPE over few letters; `skip` gives the letters other ids."""
+def tokenizer(merges: Sequence[tuple[str, str]], skip: int = 0, letters: str = LETTERS) -> Any:
+    """Byte-level BPE over few `letters`; `skip` gives the letters other ids."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokens = [*LETTERS, *(a + b for a, b in merges)]
+    tokens = [*letters, *(a + b for a, b in merges)]
     tokens = tokens[skip:] + tokens[:skip]
     made = Tokenizer(models.BPE({text: i for i, text in enumerate(tokens)}, list(merges)))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -33,6 +33,12 @@ def letters() -> Any:
 @pytest.fixture(scope="session")
 def other_letters() -> Any:
     return tokenizer([("t", "h"), ("Ġ", "a")], skip=3)
+
+
+@pytest.fixture(scope="session")
+def printable() -> Any:
+    """One token for each printable character of ASCII."""
+    return tokenizer([], letters="Ġ\u010a" + "".join(map(chr, range(33, 127))))
 
 
 @pytest.fixture(scope="session")

@@ -62,3 +62,35 @@ def turns(
         before = text(top[speaker]) or ""
         word += before
     return written
+
+
+def mentored(
+    models: tuple[Model, Model],
+    prompt: Sequence[int],
+    sampled: Callable[[int], bool],
+    prefers_mentor: Callable[[Sequence[int], list[int], list[int]], bool],
+    lookahead: int,
+    tokens: int,
+    end: int,
+) -> list[tuple[int, int]]:
+    """MentorCollab's greedy answer as (speaker, token); the first model writes."""
+
+    def greedy(model: Model, most: int) -> list[int]:
+        patch: list[int] = []
+        while len(patch) < most and end not in patch:
+            likely = model([*prompt, *(token for _, token in written), *patch])
+            patch.append(int(likely.argmax()))
+        return patch
+
+    written: list[tuple[int, int]] = []
+    while len(written) < tokens and (0, end) not in written and (1, end) not in written:
+        own, mentors = (greedy(model, 1) for model in models)
+        speaker, patch = 0, own
+        if sampled(len(written)) and own != mentors:
+            most = min(lookahead, tokens - len(written))
+            own, mentors = (greedy(model, most) for model in models)
+            text = [*prompt, *(token for _, token in written)]
+            speaker = int(own != mentors and prefers_mentor(text, own, mentors))
+            patch = mentors if speaker else own
+        written += [(speaker, token) for token in patch]
+    return [(speaker, token) for speaker, token in written if token != end]

@@ -59,7 +59,23 @@ class BacoRule:
         )
 
 
-PairRule = NudgingRule | BacoRule
+@dataclass(frozen=True, slots=True)
+class MentorRule:
+    """MentorCollab (arXiv 2602.05307): the candidate with index `base` writes; a share `rate` of
+    the places between its tokens is sampled, where the other one, its mentor, may offer a patch of
+    `lookahead` tokens."""
+
+    rate: float = 0.25
+    lookahead: int = 16
+    base: int = 0
+
+    def __post_init__(self) -> None:
+        _check_base(self.base)
+        _require(0 <= self.rate <= 1, f"rate, a share, must be from 0 to 1, not {self.rate}")
+        _require(self.lookahead >= 1, f"lookahead must be 1 or more, not {self.lookahead}")
+
+
+PairRule = NudgingRule | BacoRule | MentorRule
 
 
 def _check_base(base: int) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from taketurns.checkpoints import gguf
 from taketurns.config.answer_format import read_format
 from taketurns.config.own_parts import OwnPart
-from taketurns.config.pair_rules import BacoRule, NudgingRule, PairRule
+from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule, PairRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.sampling import check_sampling
 from taketurns.config.schema import ENDPOINT
@@ -53,6 +53,12 @@ _KEY_OF_KIND = (  # a key of a switcher, and the kind that has it
 _PAIR_KEYS: Mapping[str, tuple[str, ...]] = {  # the kinds of switcher for two candidates
     "nudging": ("base", "gamma"),
     "baco": ("base", "gamma", "uncertainty", "content"),
+    "mentorcollab": ("base", "rate", "lookahead"),
+}
+_PAIR_RULES: Mapping[str, type[PairRule]] = {
+    "nudging": NudgingRule,
+    "baco": BacoRule,
+    "mentorcollab": MentorRule,
 }
 
 
@@ -161,7 +167,8 @@ class TeamResolver:
     def _pair(self, entry: Any) -> PairRule | None:
         """The settings of a switcher for two candidates; None for other kinds."""
         known = _PAIR_KEYS.get(entry.kind, ())
-        given = {k: v for k in _PAIR_KEYS["baco"] if (v := getattr(entry, k)) is not None}
+        every = dict.fromkeys(key for keys in _PAIR_KEYS.values() for key in keys)
+        given = {key: value for key in every if (value := getattr(entry, key)) is not None}
         for key in given:
             if key not in known:
                 kinds = " or ".join(f'"{kind}"' for kind, keys in _PAIR_KEYS.items() if key in keys)
@@ -183,7 +190,7 @@ class TeamResolver:
         if "base" in given:
             given["base"] = self._index(given["base"], "switcher", "base")
         with self._located("switcher"):
-            return NudgingRule(**given) if entry.kind == "nudging" else BacoRule(**given)
+            return _PAIR_RULES[entry.kind](**given)
 
     def _policy(self, judge: Candidate | None) -> Policy:
         settings = dict(self.team.policy)

@@ -51,6 +51,8 @@ SwitcherSchema = schema_of(
     gamma=(float | None, None),
     uncertainty=(Uncertainty | None, None),
     content=(tuple[Content, ...] | None, None),
+    rate=(float | None, None),
+    lookahead=(int | None, None),
     template=(str | None, None),
     prompt=None,
     **ENDPOINT,

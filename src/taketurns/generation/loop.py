@@ -16,7 +16,8 @@ that gives NaN ends the answer.
 
 At the token level (`switchers.base.PatchEndingDecide`) the switcher ends patches by the speaker's
 next-token distribution, so a speaker may decline: it writes nothing, and the switcher is asked
-again."""
+again. It may also let several candidates write the next patch and choose one of the patches
+(`ComparingDecide`, `_compare`)."""
 
 from __future__ import annotations
 
@@ -39,7 +40,13 @@ from taketurns.generation import stopping
 from taketurns.generation.guards import GuardCheck
 from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
 from taketurns.generation.state import GenerationState
-from taketurns.switchers.base import Decide, PatchEndingDecide, ask
+from taketurns.switchers.base import (
+    ComparingDecide,
+    Decide,
+    PatchEndingDecide,
+    ask,
+    checked,
+)
 from taketurns.switchers.sampling import normalise, pick
 from taketurns.types import (
     HANDED_OVER,
@@ -53,6 +60,7 @@ from taketurns.types import (
 )
 from taketurns.utils.seeds import derive, generator
 
+_FAILURES = (UnavailableError, NotANumberError, FormatError)  # of one candidate, not of all
 _ROUNDING = 1e-9  # so that 0.3 of 10 tokens is 3 in floating point
 
 
@@ -147,7 +155,7 @@ class GenerationLoop:
                 if self.check is None or self.policy.guard is None:
                     return await self._speak(selected)
                 return await self._guarded(selected, self.check, self.policy.guard.to)
-            except (UnavailableError, NotANumberError, FormatError):
+            except _FAILURES:
                 tried += (selected.speaker,)
                 left = self._free_to_speak(tried)
                 if not stand_ins or not left:
@@ -264,8 +272,68 @@ class GenerationLoop:
         )
 
     async def _speak(self, selected: _Selection) -> Patch | None:
-        """Let the selected speaker write one patch onto the state; None if it declines. Raises
+        """Let the selected speaker write one patch onto the state, or the best of several
+        candidates, if the switcher compares them here; None if the speaker declines. Raises
         EngineError if its model fails; the state then has what the speaker gave out."""
+        decide: object = self._decide
+        if isinstance(decide, ComparingDecide) and self._rule is None and _by_switcher(selected):
+            free = self._free_to_speak()
+            rivals = [i for i in await decide.rivals(self.session, self.state) if i in free]
+            if len(rivals) > 1:
+                return await self._compare(selected, decide, rivals)
+        return await self._continue(selected, self._criterion(selected))
+
+    async def _compare(
+        self, selected: _Selection, decide: ComparingDecide, rivals: Sequence[int]
+    ) -> Patch | None:
+        """Let each rival write the next patch, and keep the one that the switcher prefers. Nothing
+        is given out before that. If a rival's model fails, the others compete; with one left there
+        is nothing to compare. Raises EngineError if all fail."""
+        emit, begun = self.emit, perf_counter()
+        before = self.state.copy()
+        written: dict[int, tuple[Patch, GenerationState, list[Delta | Patch]]] = {}
+        failure: EngineError | None = None
+        for rival in rivals:
+            events: list[Delta | Patch] = []
+            self.emit = events.append if emit is not None else None
+            try:
+                criterion = decide.trial(rival, self.state)
+                patch = await self._continue(replace(selected, speaker=rival), criterion)
+                if patch is not None:
+                    written[rival] = patch, self.state.copy(), events
+            except _FAILURES as error:
+                if not self.stand_ins:
+                    raise
+                failure = error
+            finally:
+                self.emit = emit
+                self.state.restore(before)
+        if not written:
+            if failure is not None:
+                raise failure
+            return await self._continue(selected, None)  # all declined
+        texts = {rival: patch.text for rival, (patch, _, _) in written.items()}
+        probabilities = selected.probabilities
+        if len(texts) > 1:
+            compared = await decide.compare(self.session, self.state, texts)
+            probabilities = checked(compared, len(self.models))
+        best = max(texts, key=lambda rival: probabilities[rival] if probabilities else 0.0)
+        patch, after, events = written[best]
+        self.state.restore(after)
+        timing = Timing(
+            selected.seconds + perf_counter() - begun - patch.timing.write, patch.timing.write
+        )
+        patch = replace(patch, probabilities=probabilities, timing=timing)
+        self.state.patches[-1] = patch
+        emit_events(emit, *events[:-1], patch)
+        return patch
+
+    async def _continue(
+        self, selected: _Selection, criterion: StoppingCriterion | None
+    ) -> Patch | None:
+        """Let the selected speaker write one patch onto the state, until `criterion` ends it; None
+        if it declines. Raises EngineError if its model fails; the state then has what the speaker
+        gave out."""
         policy, state, speaker = self.policy, self.state, selected.speaker
         if selected.reason == "closing" and policy.closing_cue is not None:
             forced = state.force(speaker, policy.closing_cue)
@@ -282,7 +350,6 @@ class GenerationLoop:
             self.logprobs,
             () if ruled or after >= policy.max_tokens else self.choices,
         )
-        criterion = self._criterion(selected)
         try:
             finish = await writer.write(self._wanted, policy, criterion)
         except EngineError:
@@ -303,8 +370,7 @@ class GenerationLoop:
         declined."""
         if self._rule is not None:
             return stopping.criterion_of(self._rule, self._decide, self.state, selected.speaker)
-        chosen = selected.reason == "chosen" and selected.probabilities is not None
-        if not chosen or selected.speaker in self.state.declined:
+        if not _by_switcher(selected) or selected.speaker in self.state.declined:
             return None
         decide: object = self._decide
         if not isinstance(decide, PatchEndingDecide):
@@ -349,6 +415,11 @@ class GenerationLoop:
                 ),
                 self.begin()(self.session, self.state),
             )
+
+
+def _by_switcher(selected: _Selection) -> bool:
+    """Whether the switcher chose the speaker, rather than a rule or a caller."""
+    return selected.reason == "chosen" and selected.probabilities is not None
 
 
 def _patch_of(writer: PatchWriter, selected: _Selection, finish: Finish, begun: float) -> Patch:

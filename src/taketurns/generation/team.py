@@ -31,6 +31,7 @@ from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher, tagged_tokens
+from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.simple import FixedSwitcher
 from taketurns.types import Candidate, Delta, Patch, Query, Trace
 from taketurns.utils.seeds import derive
@@ -321,7 +322,10 @@ class Team:
         """The length in tokens of the longest prompt in an answer's session, the switcher's and the
         judge's prompts included."""
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
-        longest = state.longest_prompt + tags + _QUESTION_TOKENS
+        question = _QUESTION_TOKENS
+        if isinstance(self._switcher, MentorSwitcher):
+            question += self._switcher.question_tokens
+        longest = state.longest_prompt + tags + question
         if self._judging is None or policy.guard is None:
             return longest
         return max(longest, self._judging.longest(policy.guard, state.query, policy.max_tokens))

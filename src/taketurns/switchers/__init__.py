@@ -4,6 +4,7 @@ from typing import Any
 
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import (
+    ComparingDecide,
     Decide,
     GenerationView,
     PatchEndingDecide,
@@ -14,6 +15,7 @@ from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.switchers.pair import PairSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher, SubsetSwitcher
@@ -21,12 +23,14 @@ from taketurns.utils.old_paths import old_name
 
 __all__ = [
     "BacoSwitcher",
+    "ComparingDecide",
     "Decide",
     "FixedSwitcher",
     "FoldedSwitcher",
     "GenerationView",
     "HeadSwitcher",
     "LMSwitcher",
+    "MentorSwitcher",
     "NudgingSwitcher",
     "PairSwitcher",
     "PatchEndingDecide",

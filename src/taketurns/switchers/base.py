@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -93,6 +93,29 @@ class PatchEndingDecide(Protocol):
         ...
 
 
+@runtime_checkable
+class ComparingDecide(PatchEndingDecide, Protocol):
+    """A Decide that may let several candidates write the next patch before it chooses one of the
+    patches. It is asked after each of its decisions; the patch that it chooses is part of the
+    answer as it is, and the others are dropped."""
+
+    async def rivals(self, session: Session, state: GenerationView) -> tuple[int, ...]:
+        """The candidates that each write the next patch; empty where the chosen speaker writes
+        alone."""
+        ...
+
+    def trial(self, speaker: int, state: GenerationView) -> StoppingCriterion:
+        """What ends the patch that a rival writes."""
+        ...
+
+    async def compare(
+        self, session: Session, state: GenerationView, patches: Mapping[int, str]
+    ) -> tuple[float, ...]:
+        """The probabilities of the candidates, by the text that each rival wrote after `state`. The
+        most probable rival's patch is kept; of equals that of the first."""
+        ...
+
+
 _SUM = 0.01  # how far the sum may be from 1: more than the rounding error of bfloat16
 
 
@@ -108,7 +131,11 @@ async def ask(
             "the function that the switcher's begin() returns is not a coroutine function: define "
             "it with `async def`"
         )
-    answer: Any = await asked
+    return checked(await asked, candidates)
+
+
+def checked(answer: Any, candidates: int) -> tuple[float, ...]:
+    """What a switcher, which may be a user's own, gave as probabilities. Raises as `ask`."""
     try:
         probabilities = tuple(map(float, answer))
     except (TypeError, ValueError) as error:

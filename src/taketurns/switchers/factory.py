@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from taketurns.config.pair_rules import BacoRule, NudgingRule
+from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule
 from taketurns.config.team_config import SwitcherConfig
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import Switcher, require_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
+from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
 from taketurns.utils.parts import make_part
@@ -32,6 +33,7 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
         "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
         "nudging": lambda: NudgingSwitcher(cast(NudgingRule | None, config.pair)),
         "baco": lambda: BacoSwitcher(cast(BacoRule | None, config.pair)),
+        "mentorcollab": lambda: MentorSwitcher(cast(MentorRule | None, config.pair)),
     }
     if config.kind in makers:
         return makers[config.kind]()

@@ -48,12 +48,7 @@ class PairSwitcher:
         self._words: tuple[WordBoundaries, ...] = ()
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
-        if len(candidates) != 2:
-            names = ", ".join(info.name for info in candidates)
-            raise ConfigError(
-                f"this switcher is for two candidates, not {len(candidates)} ({names}): use two, "
-                "or another switcher.kind"
-            )
+        require_pair(candidates)
         for info in candidates:
             if "next_token" not in info.capabilities:
                 raise ConfigError(
@@ -90,7 +85,7 @@ class PairDecide:
         self._spaces_alone = spaces_alone
 
     async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
-        last, other = _last_written(state), self._base in state.declined
+        last, other = last_written(state), self._base in state.declined
         if last is not None and last.speaker == self._base:
             other = other or last.finish == "switcher"
         elif last is not None:
@@ -98,7 +93,7 @@ class PairDecide:
         return tuple(float((index == self._base) != other) for index in range(2))
 
     def criterion(self, speaker: int, state: GenerationView) -> StoppingCriterion:
-        words, last = self._words[speaker], _last_written(state)
+        words, last = self._words[speaker], last_written(state)
         before = b""  # what the speaker's own patch left off with when it reached its length
         if last is not None and last.speaker == speaker and last.finish == "length":
             before = b"".join(map(words.bytes_of, last.token_ids))
@@ -139,6 +134,16 @@ class BaseGivesWay:
         return not self._base_writes(next_token, self._words.text_of(token))
 
 
-def _last_written(state: GenerationView) -> Patch | None:
+def require_pair(candidates: Sequence[ModelInfo]) -> None:
+    """Raise ConfigError unless there are two candidates."""
+    if len(candidates) != 2:
+        names = ", ".join(info.name for info in candidates)
+        raise ConfigError(
+            f"this switcher is for two candidates, not {len(candidates)} ({names}): use two, or "
+            "another switcher.kind"
+        )
+
+
+def last_written(state: GenerationView) -> Patch | None:
     """The last patch of a candidate."""
     return next((p for p in reversed(state.patches) if p.speaker is not None), None)

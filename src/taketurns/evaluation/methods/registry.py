@@ -84,6 +84,8 @@ def methods(
                   TokenLevelPair.nudging),
         _baseline("baco", "the first checkpoint writes where it is unsure, not punctuation",
                   TokenLevelPair.baco),
+        _baseline("mentorcollab", "the last checkpoint offers the first patches, which it judges",
+                  TokenLevelPair.mentorcollab),
         _baseline("soup", "greedy average of weights", GreedySoup),
         _baseline("dare-ties", "sparse task vectors with elected signs", DareTies),
         _control("vote", "majority of n answers of the best checkpoint",

@@ -1,4 +1,5 @@
-"""Two checkpoints take turns at the token level: Nudging (arXiv 2410.09300) and BACo (2511.05650).
+"""Two checkpoints take turns at the token level: Nudging (arXiv 2410.09300), BACo (2511.05650) and
+MentorCollab (2602.05307).
 
 The base is the first candidate, the other one the last. Prompts, budget and sampling are those of
 all methods; the policy's rules about speakers and patches are left out, because these methods end
@@ -11,32 +12,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from taketurns.config.pair_rules import BacoRule, NudgingRule
+from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule
 from taketurns.evaluation.methods.base import Ask, Dev, MethodContext, Plain, mean_score
 from taketurns.generation.team import Team
 from taketurns.switchers.baco import BacoSwitcher
+from taketurns.switchers.base import Switcher
+from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
-from taketurns.switchers.pair import PairSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Patch, Query, Trace
 
 
 class TokenLevelPair(Plain):
-    """The first and the last candidate, with the `gamma` of `gammas` that has the best mean score
-    on dev; the earlier one of equals. `switcher` makes the switcher of a gamma, and `name` names
-    its dev answers."""
+    """The first and the last candidate, with the one of `values` that has the best mean score on
+    dev; the earlier one of equals. `switcher` makes the switcher of a value, `knob` says what the
+    values are, and `name` names the dev answers."""
 
     def __init__(
         self,
         context: MethodContext,
         name: str,
-        gammas: Sequence[float],
-        switcher: Callable[[float], PairSwitcher],
+        values: Sequence[float],
+        switcher: Callable[[float], Switcher],
+        knob: str = "gamma",
     ) -> None:
         super().__init__(context)
         self._name = name
-        self._teams = {gamma: self._team(switcher(gamma)) for gamma in gammas}
-        self._gamma = gammas[0]
+        self._knob = knob
+        self._teams = {value: self._team(switcher(value)) for value in values}
+        self._value = values[0]
 
     @classmethod
     def nudging(cls, context: MethodContext) -> TokenLevelPair:
@@ -49,28 +53,36 @@ class TokenLevelPair(Plain):
         """By punctuation and probability, the paper's best router."""
         return cls(context, "baco", (0.1, 0.3, 0.5, 0.7, 0.9), lambda g: BacoSwitcher(BacoRule(g)))
 
+    @classmethod
+    def mentorcollab(cls, context: MethodContext) -> TokenLevelPair:
+        """The last candidate is the mentor of the first."""
+        rates = (0.1, 0.25, 0.5)
+        return cls(
+            context, "mentorcollab", rates, lambda r: MentorSwitcher(MentorRule(r)), knob="rate"
+        )
+
     async def check(self) -> None:
-        await self._teams[self._gamma].check_prompt(Query(id="check", text="?"))
+        await self._teams[self._value].check_prompt(Query(id="check", text="?"))
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         scores = {
-            gamma: mean_score(await dev.answers(f"{self._name} {gamma:g}", self._asking(gamma)))
-            for gamma in self._teams
+            value: mean_score(await dev.answers(f"{self._name} {value:g}", self._asking(value)))
+            for value in self._teams
         }
-        self._gamma = max(scores, key=scores.__getitem__)
-        return {"gamma": self._gamma, "dev": scores[self._gamma]}
+        self._value = max(scores, key=scores.__getitem__)
+        return {self._knob: self._value, "dev": scores[self._value]}
 
     async def answer(self, task: Task, query: Query, seed: int) -> Trace:
-        return await self._asking(self._gamma)(task, query, seed)
+        return await self._asking(self._value)(task, query, seed)
 
-    def _asking(self, gamma: float) -> Ask:
+    def _asking(self, value: float) -> Ask:
         async def ask(task: Task, query: Query, seed: int) -> Trace:
-            trace = await self._teams[gamma].agenerate(query, seed=seed)
+            trace = await self._teams[value].agenerate(query, seed=seed)
             return replace(trace, patches=tuple(map(self._signed, trace.patches)))
 
         return ask
 
-    def _team(self, switcher: PairSwitcher) -> Team:
+    def _team(self, switcher: Switcher) -> Team:
         context = self._context
         first, *_, last = context.config.candidates
         rules = context.policy.without_rules()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
+from taketurns.config.pair_rules import MentorRule
 from taketurns.config.team_config import SwitcherKind, TeamConfig
 from taketurns.generation.team import SWITCHER
 from taketurns.switchers import candidate_order
@@ -38,8 +39,10 @@ def describe_switcher(config: TeamConfig) -> str:
     if switcher.kind == "folded":
         return "a head in the candidates' output matrices, read with each patch"
     if switcher.pair is not None:
-        base, gamma = names[switcher.pair.base], switcher.pair.gamma
-        return f"{switcher.kind}, at every token, with {base} as the base and gamma {gamma:g}"
+        rule, base = switcher.pair, names[switcher.pair.base]
+        if isinstance(rule, MentorRule):
+            return f"{switcher.kind}, at {rule.rate:.0%} of the places, with {base} as the writer"
+        return f"{switcher.kind}, at every token, with {base} as the base and gamma {rule.gamma:g}"
     if switcher.path is not None:
         head = Head.load(switcher.path)
         whose = "the last speaker" if head.config.mode == "speaker" else head.config.reader
