@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taketurns.config.loading import load_team_config
-from taketurns.config.pair_rules import BacoRule, MentorRule
+from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.settings import parse_bytes, parse_setting
 from taketurns.config.team_config import EngineConfig, SwitcherConfig
@@ -147,7 +147,10 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "switcher: {kind: lm}", 'a switcher of kind "lm" needs the key model'),
         (MINIMAL + "switcher: {kind: fixed}", 'of kind "fixed" needs the key sequence'),
         (MINIMAL + "switcher: {kind: head}", 'of kind "head" needs the key path'),
-        (MINIMAL + "switcher: {kind: random, path: x}", 'path is a key of kind "head", but this'),
+        (
+            MINIMAL + "switcher: {kind: random, path: x}",
+            'path is a key of kind "head" or "deferral", but this',
+        ),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
         (MINIMAL + "switcher: {kind: folded, reader: base}", "needs the key tokens"),
         (MINIMAL + "switcher: {candidates: [chat, base]}", 'candidates is a key of kind "lm"'),
@@ -163,7 +166,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
         (
             MINIMAL + "switcher: {kind: ml}",
-            "'folded', 'nudging', 'baco' or 'mentorcollab', not \"ml\"",
+            "'nudging', 'baco', 'mentorcollab' or 'deferral', not \"ml\"",
         ),
         (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
         (MINIMAL + "    prompt: Q", "prompt must contain {text}"),
@@ -287,6 +290,7 @@ def test_the_page_on_team_files_lists_every_key_and_its_example_loads(team, tmp_
         SwitcherConfig: {"spec", "endpoint", "settings", "pair"},
         BacoRule: set(),
         MentorRule: set(),
+        DeferralRule: set(),
         Endpoint: set(),
         Policy: {"guard"},
         PatchRule: set(),

@@ -254,7 +254,8 @@ class StoppingCriterion(Protocol):
 
         `entropy`, in nats, is that of the model's full softmax for the next token. `states` are the
         hidden states of the last token written, float32 `[len(layers), d]`. Each is None if it was
-        not asked for; `states` is also None before the patch's first token.
+        not asked for. Before the patch's first token, `states` are those of the last token of the
+        prompt for a `NextTokenCriterion`, and None for others.
         """
         ...
 

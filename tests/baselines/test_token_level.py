@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taketurns.config.policy import PatchRule
+from taketurns.config.team_config import SwitcherConfig
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
 from taketurns.evaluation.methods import trained
 from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.registry import methods
 from taketurns.evaluation.methods.token_level import TokenLevelPair
+from taketurns.switchers.head import Head, HeadConfig, Scale
 
 Scripted = Callable[..., tuple[MethodContext, ScriptedEngine]]
 ANSWERS = {"base": "it is evil.", "sft": "it is fine.", "aligned": "it is good."}
@@ -85,6 +89,39 @@ async def test_a_mentor_s_rate_is_the_best_on_dev(
     assert (
         "".join(p.text for p in trace.patches if p.speaker == 2).strip(" .") in ANSWERS["aligned"]
     )
+
+
+async def test_a_deferral_head_s_threshold_is_the_best_on_dev(
+    scripted: Scripted, word: Any, asking: Any, tmp_path: Path
+) -> None:
+    """A trained switcher by name: the head defers with .6 after "it is " and else with .2."""
+    import torch
+
+    weight = torch.tensor([[0.0], [1.0]])
+    scale = Scale(torch.zeros(1), torch.ones(1), weight)
+    config = HeadConfig("candidate", ("base", "aligned"), "base", {"base": (-1,)})
+    Head(config, {"base": scale}, torch.zeros(3, 2)).save(tmp_path)
+    states = {"base": lambda text: [log(1.5) if text.endswith("is ") else -log(4)]}
+    context, _ = made(scripted, word, states=states)
+    head = SwitcherConfig(kind="deferral", path=str(tmp_path))
+    switchers = {"co-llm": trained.TrainedSwitchers({"t": head})}
+    entry = methods(context.names, trained.own(context.config, ["t"]), switchers)["co-llm"]
+    assert entry.make is not None
+    method = entry.make(context)
+    await method.check()
+    dev = asking(context.tasks)
+    assert await method.prepare(dev) == {"threshold": 0.1, "dev": 1.0}
+    assert dev.names == [f"co-llm 0.{tenth}" for tenth in (1, 3, 5, 7, 9)]
+    (task,) = context.tasks.values()
+    query = task.queries("test")[0]
+    trace = await method.answer(task, query, 0)
+    assert {p.speaker for p in trace.patches if p.text} == {2}
+    assert isinstance(method, TokenLevelPair)
+    method._value = 0.3
+    trace = await method.answer(task, query, 0)
+    assert [(p.name, p.speaker, p.text) for p in trace.patches if p.text] == [
+        ("base", 0, "it is "), ("aligned", 2, "g"), ("base", 0, "vil."),
+    ]  # fmt: skip
 
 
 async def test_the_policy_s_rules_are_left_out(scripted: Scripted, word: Any) -> None:

@@ -596,6 +596,49 @@ async def test_a_watch_sees_what_it_asks_for_and_ends_the_patch(
     await engine.close()
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_criterion_that_looks_ahead_sees_states_before_the_first_token_too(
+    make_model: Callable[..., Path], kept: bool
+) -> None:
+    """Beside patches that ask for no states, in one batch."""
+    bloom = {} if kept else {"config_class": BloomConfig, "n_layer": 2, "n_head": 4}
+    engine = engine_for({"m": str(make_model(3, **bloom))})
+
+    class Looks:
+        finish, entropy, layers = "switcher", False, (1, -1)
+
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def on_token(self, token: Token) -> bool:
+            return False
+
+        def should_stop(self, entropy: None, states: Any) -> bool:
+            self.seen.append(states)
+            return len(self.seen) == 3
+
+        def should_stop_before(self, next_token: NextToken) -> bool:
+            return False
+
+    async def patch(prompt: list[int], looks: Looks | None) -> tuple[int, ...]:
+        async with engine.session(1, 200) as session:
+            sampling = Sampling(4, temperature=0, stopping=looks)  # type: ignore[arg-type]
+            return (await session.generate("m", prompt, sampling)).token_ids
+
+    looking = [Looks(), Looks()]
+    prompts = [PROMPT, PROMPT[:5], PROMPT[2:], PROMPT[:3]]
+    criteria = (looking[0], None, looking[1], None)
+    written = await asyncio.gather(*map(patch, prompts, criteria))
+    assert engine.running("m").keeps_cache == kept
+    assert [len(ids) for ids in written] == [2, 4, 2, 4]
+    async with engine.session(1, 200) as session:
+        for looks, prompt, ids in zip(looking, prompts[::2], written[::2], strict=True):
+            for taken, states in enumerate(looks.seen):
+                hidden = await session.hidden("m", [*prompt, *ids[:taken]], (1, -1))
+                torch.testing.assert_close(states, hidden, atol=1e-4, rtol=1e-4)
+    await engine.close()
+
+
 async def test_a_callback_that_fails_takes_no_other_answer_with_it(
     three_models: dict[str, str],
 ) -> None:

@@ -148,6 +148,10 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
     "baco nothing": (
         "switcher: {kind: baco, uncertainty: none, content: []}\n", LINE, ["content", "none"]
     ),
+    "deferral without a head": ("switcher: {kind: deferral}\n", LINE, ["deferral", "path"]),
+    "threshold of nudging": (
+        "switcher: {kind: nudging, threshold: 0.5}\n", LINE, ["threshold", '"deferral"']
+    ),
     "mentor rate": ("switcher: {kind: mentorcollab, rate: 1.5}\n", LINE, ["rate", "1.5"]),
     "mentor lookahead": ("switcher: {kind: mentorcollab, lookahead: 0}\n", LINE, ["lookahead"]),
     "rate of nudging": (

@@ -64,6 +64,26 @@ def turns(
     return written
 
 
+def deferred(
+    models: tuple[Model, Model],
+    defers: Callable[[Sequence[int]], bool],
+    prompt: Sequence[int],
+    tokens: int,
+    end: int,
+) -> list[tuple[int, int]]:
+    """A greedy answer as (speaker, token), where the first model defers to the second token by
+    token; `defers` says so of the ids so far."""
+    written: list[tuple[int, int]] = []
+    while len(written) < tokens:
+        ids = [*prompt, *(token for _, token in written)]
+        speaker = int(defers(ids))
+        token = int(models[speaker](ids).argmax())
+        if token == end:
+            break
+        written.append((speaker, token))
+    return written
+
+
 def mentored(
     models: tuple[Model, Model],
     prompt: Sequence[int],

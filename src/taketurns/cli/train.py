@@ -48,8 +48,19 @@ def train(
     labels: Annotated[
         Path | None, typer.Option(help="Labels, written by `taketurns rollout`.")
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Questions with answers, one JSON object a line: with --switcher deferral they "
+            "are learned from without labels."
+        ),
+    ] = None,
     switcher: Annotated[
-        Literal["lm", "head"], typer.Option(help="A language model, or a linear head.")
+        Literal["lm", "head", "deferral"],
+        typer.Option(
+            help="A language model, a linear head, or a head by which one of two candidates "
+            "defers to the other at any token."
+        ),
     ] = "lm",
     task: Annotated[
         list[str] | None,
@@ -120,7 +131,10 @@ def train(
     ] = "speaker",
     reader: Annotated[
         str | None,
-        _head(help="That candidate, or the one that reads an empty answer (default: the last)."),
+        _head(
+            help="That candidate, or the one that reads an empty answer (default: the last). With "
+            "--switcher deferral, the one that defers (default: the first)."
+        ),
     ] = None,
     layer: Annotated[
         list[int] | None,
@@ -178,10 +192,11 @@ def train(
     config = options.load_team(team, set_)
     with options.interruptible(_say):
         if method == "policy-gradient":
-            if labels is not None:
-                raise UsageError(
-                    "--method policy-gradient learns from questions: leave out --labels"
-                )
+            for given, option in ((labels, "--labels"), (texts, "--texts")):
+                if given is not None:
+                    raise UsageError(
+                        f"--method policy-gradient learns from questions: leave out {option}"
+                    )
             prices = dict(map(_priced, price or ()))
             metrics, summary = _train_on_reward(
                 config,
@@ -199,6 +214,21 @@ def train(
                     checked=checked,
                     seed=seed,
                 ),
+            )
+        elif switcher == "deferral" or texts is not None:
+            if switcher != "deferral" or texts is None or labels is not None:
+                raise UsageError(
+                    "--switcher deferral learns from --texts, and no other switcher does: give "
+                    "both, without --labels"
+                )
+            metrics, summary = _train_to_defer(
+                config,
+                texts,
+                output,
+                reader,
+                tuple(layer or ()),
+                validation,
+                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
         else:
             if labels is None:
@@ -253,6 +283,27 @@ def _train_on_reward(
     return metrics, (
         f"step {metrics['best_step']} is in {output}: reward {best['reward']:.4f} on validation "
         f"questions, {before['reward']:.4f} before"
+    )
+
+
+def _train_to_defer(
+    team: TeamConfig,
+    texts: Path,
+    output: Path,
+    reader: str | None,
+    layers: Sequence[int],
+    validation: float,
+    training: TrainingConfig,
+) -> tuple[Mapping[str, Any], str]:
+    """Train a deferral head. Returns the metrics, and a sentence about them."""
+    from taketurns.training.deferral.run import train_deferral
+
+    metrics = train_deferral(team, texts, output, reader, layers, validation, training, _say)
+    loss, alone = metrics["validation"]["loss"], metrics["standards"]
+    return metrics, (
+        f"epoch {metrics['best_epoch']} is in {output}: loss {loss:.4f} on validation texts "
+        f"({metrics['switcher']['reader']} alone {alone['base']:.4f}, the other one "
+        f"{alone['other']:.4f}, both with probability one half {alone['half']:.4f})"
     )
 
 

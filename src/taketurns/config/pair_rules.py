@@ -75,7 +75,21 @@ class MentorRule:
         _require(self.lookahead >= 1, f"lookahead must be 1 or more, not {self.lookahead}")
 
 
-PairRule = NudgingRule | BacoRule | MentorRule
+@dataclass(frozen=True, slots=True)
+class DeferralRule:
+    """Co-LLM (arXiv 2403.03870) and R2R (2505.21600): a head on the base's states gives the next
+    token to the other candidate where that one's probability is above `threshold`."""
+
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.threshold <= 1,
+            f"threshold, a probability, must be from 0 to 1, not {self.threshold}",
+        )
+
+
+PairRule = NudgingRule | BacoRule | MentorRule | DeferralRule
 
 
 def _check_base(base: int) -> None:

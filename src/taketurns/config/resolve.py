@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from taketurns.checkpoints import gguf
 from taketurns.config.answer_format import read_format
 from taketurns.config.own_parts import OwnPart
-from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule, PairRule
+from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule, NudgingRule, PairRule
 from taketurns.config.policy import Guard, PatchRule, Policy
 from taketurns.config.sampling import check_sampling
 from taketurns.config.schema import ENDPOINT
@@ -43,22 +43,24 @@ _ENGINE_LIMITS = {
 }
 _ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
 _LONGEST_TIME = 10**7  # seconds, some four months
-_KEY_OF_KIND = (  # a key of a switcher, and the kind that has it
-    ("model", "lm"),
-    ("sequence", "fixed"),
-    ("path", "head"),
-    ("tokens", "folded"),
-    ("reader", "folded"),
-)
+_KEY_OF_KINDS: Mapping[str, tuple[str, ...]] = {  # a key of a switcher, and the kinds that need it
+    "model": ("lm",),
+    "sequence": ("fixed",),
+    "path": ("head", "deferral"),
+    "tokens": ("folded",),
+    "reader": ("folded",),
+}
 _PAIR_KEYS: Mapping[str, tuple[str, ...]] = {  # the kinds of switcher for two candidates
     "nudging": ("base", "gamma"),
     "baco": ("base", "gamma", "uncertainty", "content"),
     "mentorcollab": ("base", "rate", "lookahead"),
+    "deferral": ("threshold",),
 }
 _PAIR_RULES: Mapping[str, type[PairRule]] = {
     "nudging": NudgingRule,
     "baco": BacoRule,
     "mentorcollab": MentorRule,
+    "deferral": DeferralRule,
 }
 
 
@@ -114,12 +116,14 @@ class TeamResolver:
         if (part := self.parts.get("switcher")) is not None:
             return SwitcherConfig(kind=part.kind, settings=part.settings)
         entry = self.team.switcher
-        for key, kind in _KEY_OF_KIND:
-            if (entry.kind == kind) != (getattr(entry, key) not in (None, (), {})):
+        for key, kinds in _KEY_OF_KINDS.items():
+            needed = entry.kind in kinds
+            if needed != (getattr(entry, key) not in (None, (), {})):
+                every = " or ".join(f'"{kind}"' for kind in kinds)
                 self._refuse(
-                    f'a switcher of kind "{kind}" needs the key {key}'
-                    if entry.kind == kind
-                    else f'{key} is a key of kind "{kind}", but this switcher has the kind '
+                    f'a switcher of kind "{entry.kind}" needs the key {key}'
+                    if needed
+                    else f"{key} is a key of kind {every}, but this switcher has the kind "
                     f'"{entry.kind}": remove {key}, or change the kind',
                     "switcher",
                 )

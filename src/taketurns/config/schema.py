@@ -53,6 +53,7 @@ SwitcherSchema = schema_of(
     content=(tuple[Content, ...] | None, None),
     rate=(float | None, None),
     lookahead=(int | None, None),
+    threshold=(float | None, None),
     template=(str | None, None),
     prompt=None,
     **ENDPOINT,

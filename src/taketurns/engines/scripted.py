@@ -224,9 +224,10 @@ class ScriptedSession:
         """The entropy and the states that the criterion needs before the next token."""
         text += scripted_codec().decode(written)
         entropy = self._entropy(model, text)
+        shown = criterion.layers and (written or isinstance(criterion, NextTokenCriterion))
         return (
             entropy if criterion.entropy else None,
-            self._state(model, text, criterion.layers) if criterion.layers and written else None,
+            self._state(model, text, criterion.layers) if shown else None,
         )
 
     def _next_token(self, model: str, text: str, token: int) -> NextToken:

@@ -11,6 +11,7 @@ from taketurns.switchers.base import (
     Switcher,
     TokenLevelSwitcher,
 )
+from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
@@ -25,6 +26,7 @@ __all__ = [
     "BacoSwitcher",
     "ComparingDecide",
     "Decide",
+    "DeferralSwitcher",
     "FixedSwitcher",
     "FoldedSwitcher",
     "GenerationView",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule
+from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule, NudgingRule
 from taketurns.config.team_config import SwitcherConfig
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import Switcher, require_switcher
+from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.folded import FoldedSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
@@ -33,6 +34,9 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
         "folded": lambda: FoldedSwitcher(config.tokens, config.reader or 0),
         "nudging": lambda: NudgingSwitcher(cast(NudgingRule | None, config.pair)),
         "baco": lambda: BacoSwitcher(cast(BacoRule | None, config.pair)),
+        "deferral": lambda: DeferralSwitcher(
+            config.path or "", cast(DeferralRule | None, config.pair)
+        ),
         "mentorcollab": lambda: MentorSwitcher(cast(MentorRule | None, config.pair)),
     }
     if config.kind in makers:

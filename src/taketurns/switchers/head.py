@@ -283,7 +283,7 @@ class HeadDecide:
         view = await self._reader.view(session, state)
         if self._seen is not None:
             self._seen(view)
-        return self._weigh(view)
+        return self.weigh(view)
 
     def layers(self, speaker: int) -> tuple[int, ...]:
         config = self._head.config
@@ -295,9 +295,11 @@ class HeadDecide:
         return config.layers[config.candidates[speaker]]
 
     def follow(self, speaker: int, states: Tensor) -> tuple[float, ...]:
-        return self._weigh(View(speaker, speaker, states.flatten()))
+        return self.weigh(View(speaker, speaker, states.flatten()))
 
-    def _weigh(self, view: View) -> tuple[float, ...]:
+    def weigh(self, view: View) -> tuple[float, ...]:
+        """The candidates' probabilities for this input. Raises ConfigError for states of another
+        size than in training, EngineError for NaN or infinity."""
         logits = self._head.logits(view)
         if not logits.isfinite().all():
             reader = self._head.config.candidates[view.reader]

@@ -15,9 +15,9 @@ from taketurns.config.policy import Policy
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, NotANumberError, UnavailableError
 from taketurns.switchers.base import Decide, GenerationView
-from taketurns.switchers.pair import last_written, require_pair
+from taketurns.switchers.pair import EndWhere, last_written, require_pair
 from taketurns.switchers.words import WordBoundaries, WordEnd
-from taketurns.types import Finish, NextToken, Query, Sampling, StoppingCriterion, Token
+from taketurns.types import NextToken, Query, Sampling, StoppingCriterion, Token
 from taketurns.utils.finite import probabilities
 from taketurns.utils.seeds import derive
 
@@ -180,25 +180,6 @@ class MentorDecide:
         if last is not None and last.speaker == speaker and last.finish == "length":
             before = b"".join(map(words.bytes_of, last.token_ids))
         return EndBetweenWords(due, words, before)
-
-
-class EndWhere:
-    """Ends a patch after so many tokens as `due` says."""
-
-    finish: Finish = "switcher"
-    entropy = False
-    layers: tuple[int, ...] = ()
-
-    def __init__(self, due: Callable[[int], bool]) -> None:
-        self._due = due
-        self._written = 0
-
-    def on_token(self, token: Token) -> bool:
-        self._written += 1
-        return self._due(self._written)
-
-    def should_stop(self, entropy: float | None, states: object) -> bool:
-        return False
 
 
 class EndBetweenWords(EndWhere):

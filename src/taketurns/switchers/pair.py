@@ -47,6 +47,17 @@ class PairSwitcher:
         self._shared = False
         self._words: tuple[WordBoundaries, ...] = ()
 
+    def base_ends(
+        self, words: WordBoundaries, before: bytes | None, last: Patch | None
+    ) -> StoppingCriterion:
+        """What ends a patch of the base: `before` is the end of the text before the patch, None if
+        it may end anywhere, and `last` the candidates' last patch."""
+        return BaseGivesWay(self._base_writes, words, before)
+
+    def other_ends(self, words: WordBoundaries, before: bytes) -> StoppingCriterion:
+        """What ends a patch of the other one, which goes on in a word that began with `before`."""
+        return WordEnd(words, before, spaces_alone=self._spaces_alone)
+
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         require_pair(candidates)
         for info in candidates:
@@ -63,7 +74,7 @@ class PairSwitcher:
     def begin(self, query: Query, policy: Policy) -> Decide:
         assert self._words, "prepare() before begin()"
         anywhere = self._anywhere and self._shared
-        return PairDecide(self._base_writes, self._base, self._words, anywhere, self._spaces_alone)
+        return PairDecide(self, self._base, self._words, anywhere)
 
 
 class PairDecide:
@@ -71,18 +82,12 @@ class PairDecide:
     what has been written and who declined, so forks and resumed answers need no state of it."""
 
     def __init__(
-        self,
-        base_writes: BaseWrites,
-        base: int,
-        words: Sequence[WordBoundaries],
-        anywhere: bool,
-        spaces_alone: bool,
+        self, rule: PairSwitcher, base: int, words: Sequence[WordBoundaries], anywhere: bool
     ) -> None:
-        self._base_writes = base_writes
+        self._rule = rule
         self._base = base
         self._words = tuple(words)
         self._anywhere = anywhere
-        self._spaces_alone = spaces_alone
 
     async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
         last, other = last_written(state), self._base in state.declined
@@ -98,8 +103,27 @@ class PairDecide:
         if last is not None and last.speaker == speaker and last.finish == "length":
             before = b"".join(map(words.bytes_of, last.token_ids))
         if speaker != self._base:
-            return WordEnd(words, before, spaces_alone=self._spaces_alone)
-        return BaseGivesWay(self._base_writes, words, None if self._anywhere else before)
+            return self._rule.other_ends(words, before)
+        return self._rule.base_ends(words, None if self._anywhere else before, last)
+
+
+class EndWhere:
+    """Ends a patch after so many tokens as `due` says."""
+
+    finish: Finish = "switcher"
+    entropy = False
+    layers: tuple[int, ...] = ()
+
+    def __init__(self, due: Callable[[int], bool]) -> None:
+        self._due = due
+        self._written = 0
+
+    def on_token(self, token: Token) -> bool:
+        self._written += 1
+        return self._due(self._written)
+
+    def should_stop(self, entropy: float | None, states: object) -> bool:
+        return False
 
 
 class BaseGivesWay:
@@ -117,8 +141,10 @@ class BaseGivesWay:
         self._base_writes = base_writes
         self._words = words
         self._before = before
+        self.begun = False
 
     def on_token(self, token: Token) -> bool:
+        self.begun = True
         assert token.id is not None, "prepare() refuses engines without token ids"
         if self._before is not None:
             self._before = self._words.bytes_of(token.id)

@@ -15,6 +15,7 @@ class WordBoundaries:
     """The boundaries in the tokens of one model. Making it reads its whole vocabulary."""
 
     def __init__(self, info: ModelInfo) -> None:
+        self.model = info.name
         self._tokens = info.codec.grammar_vocabulary.tokens
         self._ends = info.end_token_ids
 

@@ -78,7 +78,7 @@ class _Row:
     def wants_hidden(self) -> bool:
         if isinstance(self.job, ScoreRequest):
             return self.job.want == "hidden"
-        return self.begun and follows(self.job)
+        return follows(self.job, first=not self.begun)
 
 
 @dataclass(slots=True, eq=False)
@@ -380,8 +380,9 @@ class ReencodeRunner(BatchRunner):
         ]
         if writing:
             rows = [batch.rows[at] for at in writing]
-            # A criterion has no hidden states before a patch's first token.
-            hidden = tuple(state[writing] for state in seen.hidden) if rows[0].begun else ()
+            # Most criteria have no hidden states before a patch's first token.
+            shown = rows[0].begun or rows[0].wants_hidden
+            hidden = tuple(state[writing] for state in seen.hidden) if shown else ()
             over = self._write_tokens(rows, seen.logits[writing], hidden)
             ended += [writing[place] for place in over]
         layers = batch.layers() if ended and self._keeps else None

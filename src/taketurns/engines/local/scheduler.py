@@ -406,7 +406,7 @@ class LaneRunner(BatchRunner):
         """Bring lanes `first` to `end` up to the last token of their prompts."""
         group = self._lanes[first:end]
         longest_missing = max(lane.missing for lane in group)
-        writers: list[tuple[_Lane, Tensor]] = []
+        writers: list[tuple[_Lane, Tensor, list[Tensor]]] = []
         while missing := max(lane.missing for lane in group):
             scored = _scores_prompt(group[0].job)
             tokens = SCORED_TOKENS if scored else BLOCK_TOKENS
@@ -431,16 +431,18 @@ class LaneRunner(BatchRunner):
                     continue
                 if not fed[row] or lane.missing:
                     continue
+                hidden = [layer[row] for layer in outputs.hidden]
                 if isinstance(lane.job, ScoreRequest):
-                    hidden = [layer[row] for layer in outputs.hidden]
                     lane.job.look(outputs.logits[row], hidden)
                     lane.done = True
                 elif isinstance(lane.job, EnsembleMember):
                     lane.job.offer(outputs.logits[row])
                 else:
-                    writers.append((lane, outputs.logits[row]))
+                    writers.append((lane, outputs.logits[row], hidden))
         if writers:
-            self._sample([lane for lane, _ in writers], torch.stack([last for _, last in writers]))
+            lanes, logits, states = zip(*writers, strict=True)
+            layers = [torch.stack(layer) for layer in zip(*states, strict=True)]
+            self._sample(lanes, torch.stack(logits), layers)
 
     def _unpadded(self, group: Sequence[_Lane], most: int) -> int:
         """How many tokens each lane of a group of a model with states reads next. Padding would
@@ -569,4 +571,7 @@ def _scores_prompt(job: Job) -> bool:
 
 
 def _wants_hidden(lane: _Lane) -> bool:
-    return isinstance(lane.job, ScoreRequest) and lane.job.want == "hidden"
+    """Whether the states at the end of its prompt are needed."""
+    if isinstance(lane.job, ScoreRequest):
+        return lane.job.want == "hidden"
+    return follows(lane.job, first=True)

@@ -13,12 +13,13 @@ from taketurns.engines.local.sampling import drawable
 from taketurns.types import NextToken
 
 
-def follows(job: object) -> bool:
-    """Whether the job's criterion needs hidden states at every token."""
+def follows(job: object, *, first: bool = False) -> bool:
+    """Whether the job's criterion needs hidden states at every token, or before the `first`."""
     return (
         isinstance(job, GenerateRequest)
         and job.criterion is not None
         and bool(job.criterion.layers)
+        and (job.looks_ahead or not first)
     )
 
 
@@ -27,7 +28,7 @@ def over(
 ) -> list[bool]:
     """For each job, whether its patch ends here or has failed, because no token can be drawn from
     NaN. `logits` `[rows, vocabulary]` are for the next tokens; `hidden` is a `[rows, d]` tensor per
-    layer, empty before a patch's first token."""
+    layer, empty before a patch's first token where no criterion looks at that."""
     sound = drawable(logits).tolist()
     entropies = _entropies(jobs, logits)
     states = _states(jobs, hidden)

@@ -110,7 +110,8 @@ def methods(
     ]  # fmt: skip
     for name, switchers in trained.items():
         about = f"switching by the trained switcher {name}"
-        entries.append(MethodEntry(name, "switch", about, _switching(switchers.switchers())))
+        make = _deferring(name, switchers) or _switching(switchers.switchers())
+        entries.append(MethodEntry(name, "switch", about, make))
     by_name: dict[str, MethodEntry] = {}
     for entry in entries:
         if entry.name in by_name:
@@ -158,6 +159,16 @@ def _untuned(context: MethodContext) -> Method:
     plain = context.config.candidates[-1].spec.prompt is not None
     chats = False if plain else None
     return SwitchingTeam.everywhere(context, LMSwitcher(context.last, chat_template=chats))
+
+
+def _deferring(name: str, switchers: TrainedSwitchers) -> Callable[[MethodContext], Method] | None:
+    """The method of a deferral head for all tasks, whose threshold is chosen on dev; None for other
+    switchers."""
+    first, *others = switchers.by_task.values()
+    one = all(config == first for config in others)
+    if not one or first.kind != "deferral" or first.path is None:
+        return None
+    return partial(TokenLevelPair.deferral, name=name, head=first.path)
 
 
 def _switching(switchers: Mapping[str, Switcher]) -> Callable[[MethodContext], Method]:

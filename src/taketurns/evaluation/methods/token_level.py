@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from taketurns.config.pair_rules import BacoRule, MentorRule, NudgingRule
+from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule, NudgingRule
 from taketurns.evaluation.methods.base import Ask, Dev, MethodContext, Plain, mean_score
 from taketurns.generation.team import Team
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import Switcher
+from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.tasks.base import Task
@@ -59,6 +60,14 @@ class TokenLevelPair(Plain):
         rates = (0.1, 0.25, 0.5)
         return cls(
             context, "mentorcollab", rates, lambda r: MentorSwitcher(MentorRule(r)), knob="rate"
+        )
+
+    @classmethod
+    def deferral(cls, context: MethodContext, name: str, head: str) -> TokenLevelPair:
+        """By the head in a folder."""
+        values = (0.1, 0.3, 0.5, 0.7, 0.9)
+        return cls(
+            context, name, values, lambda t: DeferralSwitcher(head, DeferralRule(t)), "threshold"
         )
 
     async def check(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
-from taketurns.config.pair_rules import MentorRule
+from taketurns.config.pair_rules import DeferralRule, MentorRule
 from taketurns.config.team_config import SwitcherKind, TeamConfig
 from taketurns.generation.team import SWITCHER
 from taketurns.switchers import candidate_order
-from taketurns.switchers.head import Head, describe_blind, describe_labels
+from taketurns.switchers.head import Head, describe_blind, describe_labels, load_config
 from taketurns.types import ModelSpec
 
 
@@ -38,8 +38,12 @@ def describe_switcher(config: TeamConfig) -> str:
         return f"{switcher.kind}, your own"
     if switcher.kind == "folded":
         return "a head in the candidates' output matrices, read with each patch"
-    if switcher.pair is not None:
-        rule, base = switcher.pair, names[switcher.pair.base]
+    rule = switcher.pair
+    if isinstance(rule, DeferralRule) and switcher.path is not None:
+        reader = load_config(switcher.path).reader
+        return f"{reader} defers where a head on its states says more than {rule.threshold:g}"
+    if rule is not None and not isinstance(rule, DeferralRule):
+        base = names[rule.base]
         if isinstance(rule, MentorRule):
             return f"{switcher.kind}, at {rule.rate:.0%} of the places, with {base} as the writer"
         return f"{switcher.kind}, at every token, with {base} as the base and gamma {rule.gamma:g}"

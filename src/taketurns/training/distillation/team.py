@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def write_team(
 
 def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
     """Whether the switcher is a head, folded or not, that reads this candidate's states."""
-    if switcher.kind == "head":
+    if switcher.kind in ("head", "deferral"):
         return name in load_config(switcher.path or "").readers
     return switcher.kind == "folded"
 
@@ -60,6 +60,14 @@ def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict
         return {"kind": "fixed", "sequence": [names[index] for index in switcher.sequence]}
     if switcher.kind == "head":
         return {"kind": "head", "path": switcher.path}
+    if switcher.pair is not None:
+        settings: dict[str, Any] = asdict(switcher.pair)
+        if "base" in settings:
+            settings["base"] = names[settings["base"]]
+        if "content" in settings:
+            settings["content"] = list(settings["content"])
+        where = {} if switcher.path is None else {"path": switcher.path}
+        return {"kind": switcher.kind, **where, **settings}
     if switcher.kind != "lm":
         return {"kind": switcher.kind, **switcher.settings}
     assert switcher.spec is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,35 @@ def _descend(
 
     features, held_out = matrix[: len(train)], matrix[len(train) :]
     targets = torch.tensor([example.target for example in train])
-    weight = torch.zeros(len(config.candidates), matrix.shape[1], requires_grad=True)
+
+    def loss(rows: Tensor, logprobs: Tensor) -> Tensor:
+        return -(targets[rows] * logprobs).sum(-1).mean()
+
+    def measure(logprobs: Tensor) -> tuple[Mapping[str, float], float]:
+        metrics = measure_choices(logprobs.softmax(-1).tolist(), validation)
+        return metrics.to_json(), metrics.selection_metric
+
+    return descend(len(config.candidates), features, loss, training, held_out, measure)
+
+
+def descend(
+    candidates: int,
+    features: Tensor,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    training: TrainingConfig,
+    held_out: Tensor,
+    measure: Callable[[Tensor], tuple[Mapping[str, float], float]],
+) -> tuple[Tensor, list[Mapping[str, float]], int]:
+    """The weights `[candidates, d]` of the best epoch for `features` `[rows, d]`, the metrics of
+    every epoch, and the best epoch, from 1 (the last one if no row is `held_out`).
+
+    `loss_of` gets indices of rows and the candidates' log-probabilities there, `[rows,
+    candidates]`. `measure` gets the logits at the held-out rows and gives metrics, and what is
+    highest in the best epoch. Raises NotANumberError if training diverges.
+    """
+    import torch
+
+    weight = torch.zeros(candidates, features.shape[1], requires_grad=True)
     optimizer = torch.optim.AdamW(
         [weight],
         lr=training.learning_rate or LEARNING_RATE,
@@ -110,21 +138,19 @@ def _descend(
     history: list[Mapping[str, float]] = []
     best, best_epoch, best_metric = weight.detach().clone(), 0, float("-inf")
     for epoch in range(1, (training.epochs or EPOCHS) + 1):
-        shuffled = torch.randperm(len(train), generator=order)
-        for first in range(0, len(train), training.batch_size):
+        shuffled = torch.randperm(len(features), generator=order)
+        for first in range(0, len(features), training.batch_size):
             rows = shuffled[first : first + training.batch_size]
             logprobs = (features[rows] @ weight.T).log_softmax(-1)
-            loss = -(targets[rows] * logprobs).sum(-1).mean()
-            checked_step(optimizer, [weight], [loss], f"epoch {epoch}")
-        if not validation:
+            checked_step(optimizer, [weight], [loss_of(rows, logprobs)], f"epoch {epoch}")
+        if not len(held_out):
             best, best_epoch = weight.detach().clone(), epoch
             continue
         with torch.no_grad():
-            metrics = measure_choices((held_out @ weight.T).softmax(-1).tolist(), validation)
-        history.append({"epoch": float(epoch), **metrics.to_json()})
-        if metrics.selection_metric > best_metric:
-            best, best_epoch = weight.detach().clone(), epoch
-            best_metric = metrics.selection_metric
+            metrics, metric = measure(held_out @ weight.T)
+        history.append({"epoch": float(epoch), **metrics})
+        if metric > best_metric:
+            best, best_epoch, best_metric = weight.detach().clone(), epoch, metric
     return best, history, best_epoch
 
 

@@ -37,7 +37,7 @@ async def read_states(
     reading = {name: specs[name] for name in config.readers}
     engine = LocalEngine.configured(reading, team.engine)
     try:
-        readers = await _readers(team, specs)
+        readers = await candidate_runtimes(team, specs)
         for reader in readers:
             check_hidden(reader.info)
         gate = asyncio.Semaphore(UNDER_WAY)
@@ -69,7 +69,9 @@ async def read_states(
         await engine.close()
 
 
-async def _readers(team: TeamConfig, specs: dict[str, ModelSpec]) -> list[CandidateRuntime]:
+async def candidate_runtimes(
+    team: TeamConfig, specs: dict[str, ModelSpec]
+) -> list[CandidateRuntime]:
     """Every candidate's tokenizer and template; loads no weights."""
     from taketurns.engines.local.engine import LocalEngine
 
