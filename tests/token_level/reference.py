@@ -84,6 +84,31 @@ def deferred(
     return written
 
 
+def divergences(
+    base: Model,
+    other: Model,
+    meaning: Callable[[Sequence[int]], object],
+    prompt: Sequence[int],
+    tokens: int,
+    end: int,
+) -> tuple[list[int], list[bool]]:
+    """R2R: the other one's greedy answer, and at which of its tokens, its end included, the base's
+    token leads the other one to an answer with another meaning."""
+
+    def answer(begun: Sequence[int]) -> list[int]:
+        written = list(begun)
+        while len(written) < tokens and end not in written:
+            written.append(int(other([*prompt, *written]).argmax()))
+        return written
+
+    whole = answer(())
+    parts = []
+    for place in range(len(whole)):
+        token = int(base([*prompt, *whole[:place]]).argmax())
+        parts.append(meaning(answer([*whole[:place], token])) != meaning(whole))
+    return whole, parts
+
+
 def mentored(
     models: tuple[Model, Model],
     prompt: Sequence[int],

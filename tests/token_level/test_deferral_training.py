@@ -19,7 +19,7 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.switchers.head import Head, HeadConfig, View
 from taketurns.training.deferral.fit import fit, marginal_loss
 from taketurns.training.deferral.places import Places, read_places
-from taketurns.training.deferral.run import train_deferral
+from taketurns.training.deferral.run import DeferralSettings, train_on_texts
 from taketurns.training.deferral.texts import Text
 from taketurns.training.supervised.settings import TrainingConfig
 from tests.token_level.reference import plain
@@ -154,7 +154,7 @@ def test_a_command_makes_a_team_of_texts_and_goes_on_after_a_stop(
     code, _, err = invoke("train", "--team", team_file, *options, "--output", tmp_path / "head")
     assert code == 0, err
     assert "nats" not in err
-    assert "base alone" in err
+    assert "one half everywhere" in err
     made = tmp_path / "head"
     metrics = json.loads((made / "metrics.json").read_text())
     assert metrics["switcher"]["kind"] == "deferral"
@@ -175,7 +175,17 @@ def test_a_command_makes_a_team_of_texts_and_goes_on_after_a_stop(
     assert "another run" in err or "settings" in err
     code, _, err = invoke("train", "--team", team_file, "--switcher", "deferral", "--output", made)
     assert code != 0
-    assert "learns from --texts" in err
+    assert "name the tasks to ask" in err
+    for wrong in (
+        ("--switcher", "deferral", "--labels", read), ("--switcher", "head", "--texts", read)
+    ):  # fmt: skip
+        code, _, err = invoke("train", "--team", team_file, *wrong, "--output", tmp_path / "no")
+        assert code != 0
+        assert "leave out the other option" in err
+    wrong = ("--method", "policy-gradient", "--texts", read)
+    code, _, err = invoke("train", "--team", team_file, *wrong, "--output", tmp_path / "no")
+    assert code != 0
+    assert "leave out --texts" in err
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(
@@ -184,11 +194,11 @@ def test_what_cannot_be_is_refused_before_anything_runs(
     team, good = team_of(pair), write(tmp_path / "good.jsonl", texts(3))
     three = team_of({**pair, "c": pair["base"]})
     with pytest.raises(UsageError, match=r"two candidates, not 3 \(base, aligned, c\)"):
-        train_deferral(three, good, tmp_path / "out")
+        train_on_texts(three, good, tmp_path / "out")
     with pytest.raises(ConfigError, match="no candidate 'c' to read"):
-        train_deferral(team, good, tmp_path / "out", "c")
+        train_on_texts(team, good, tmp_path / "out", DeferralSettings("c"))
     with pytest.raises(UsageError, match="validation must be a share"):
-        train_deferral(team, good, tmp_path / "out", validation=1.0)
+        DeferralSettings(validation=1.0)
     for content, message in (
         ('{"text": "a"}', "the record '1' has no answer to learn from"),
         ('{"text": "a", "answer": ""}', "the record '1' has no answer to learn from"),
@@ -198,13 +208,13 @@ def test_what_cannot_be_is_refused_before_anything_runs(
         bad = tmp_path / "bad.jsonl"
         bad.write_text(content)
         with pytest.raises(DataError, match=message):
-            train_deferral(team, bad, tmp_path / "out")
+            train_on_texts(team, bad, tmp_path / "out")
     with pytest.raises(DataError, match="cannot read"):
-        train_deferral(team, tmp_path / "none.jsonl", tmp_path / "out")
+        train_on_texts(team, tmp_path / "none.jsonl", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     one = write(tmp_path / "one.jsonl", texts(1))
     with pytest.raises(DataError, match="at least two texts that fit"):
-        train_deferral(team, one, tmp_path / "one")
+        train_on_texts(team, one, tmp_path / "one")
 
 
 def test_texts_that_do_not_fit_are_left_out_and_counted(
@@ -214,7 +224,7 @@ def test_texts_that_do_not_fit_are_left_out_and_counted(
     read = write(tmp_path / "texts.jsonl", [*texts(3), long])
     said: list[str] = []
     training = TrainingConfig(epochs=1)
-    metrics = train_deferral(
+    metrics = train_on_texts(
         team_of(pair), read, tmp_path / "out", training=training, say=said.append
     )
     assert metrics["examples"]["too_long"] == 1

@@ -16,6 +16,7 @@ from taketurns.errors import UsageError
 if TYPE_CHECKING:
     from taketurns.config.team_config import TeamConfig
     from taketurns.tasks.base import Task
+    from taketurns.training.deferral.run import DeferralSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -55,6 +56,13 @@ def train(
             "are learned from without labels."
         ),
     ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With --switcher deferral and without --texts: the train questions of each task.",
+        ),
+    ] = 100,
     switcher: Annotated[
         Literal["lm", "head", "deferral"],
         typer.Option(
@@ -65,9 +73,9 @@ def train(
     task: Annotated[
         list[str] | None,
         options.question_option(
-            help="A task of the labels; may be repeated (default: all). With policy-gradient, "
-            "a task to ask (default: the pocket world's, for a team that was made for "
-            "it)."
+            help="A task of the labels; may be repeated (default: all). With policy-gradient "
+            "and deferral, a task to ask (default: the pocket world's, for a team that was made "
+            "for it)."
         ),
     ] = None,
     targets: Annotated[
@@ -181,6 +189,7 @@ def train(
     After a stop, the same command continues.
     """
     from taketurns.tasks.defaults import pocket_tasks
+    from taketurns.training.deferral.run import DeferralSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -188,6 +197,9 @@ def train(
         Selection,
         TrainingConfig,
     )
+
+    def _tasks() -> list[Task]:
+        return options.load_tasks(team, task, _say, data, with_, world)
 
     config = options.load_team(team, set_)
     with options.interruptible(_say):
@@ -200,7 +212,7 @@ def train(
             prices = dict(map(_priced, price or ()))
             metrics, summary = _train_on_reward(
                 config,
-                options.load_tasks(team, task, _say, data, with_, world),
+                _tasks(),
                 output,
                 PolicyGradientConfig(
                     steps=steps,
@@ -216,18 +228,17 @@ def train(
                 ),
             )
         elif switcher == "deferral" or texts is not None:
-            if switcher != "deferral" or texts is None or labels is not None:
+            if switcher != "deferral" or labels is not None:
                 raise UsageError(
-                    "--switcher deferral learns from --texts, and no other switcher does: give "
-                    "both, without --labels"
+                    "--switcher deferral learns from --texts or the questions of --task, and other "
+                    "switchers from --labels: leave out the other option"
                 )
             metrics, summary = _train_to_defer(
                 config,
-                texts,
+                texts if texts is not None else _tasks(),
                 output,
-                reader,
-                tuple(layer or ()),
-                validation,
+                DeferralSettings(reader, tuple(layer or (-1,)), validation),
+                limit,
                 TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
         else:
@@ -288,22 +299,23 @@ def _train_on_reward(
 
 def _train_to_defer(
     team: TeamConfig,
-    texts: Path,
+    source: Path | Sequence[Task],
     output: Path,
-    reader: str | None,
-    layers: Sequence[int],
-    validation: float,
+    settings: DeferralSettings,
+    limit: int,
     training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:
-    """Train a deferral head. Returns the metrics, and a sentence about them."""
-    from taketurns.training.deferral.run import train_deferral
+    """Train a deferral head on texts or tasks. Returns the metrics, and a sentence about them."""
+    from taketurns.training.deferral.run import train_on_divergences, train_on_texts
 
-    metrics = train_deferral(team, texts, output, reader, layers, validation, training, _say)
-    loss, alone = metrics["validation"]["loss"], metrics["standards"]
+    if isinstance(source, Path):
+        metrics = train_on_texts(team, source, output, settings, training, _say)
+    else:
+        metrics = train_on_divergences(team, source, output, limit, settings, training, _say)
+    loss, half = metrics["validation"]["loss"], metrics["standards"]["half"]
     return metrics, (
-        f"epoch {metrics['best_epoch']} is in {output}: loss {loss:.4f} on validation texts "
-        f"({metrics['switcher']['reader']} alone {alone['base']:.4f}, the other one "
-        f"{alone['other']:.4f}, both with probability one half {alone['half']:.4f})"
+        f"epoch {metrics['best_epoch']} is in {output}: loss {loss:.4f} on validation texts, with "
+        f"probability one half everywhere {half:.4f}"
     )
 
 

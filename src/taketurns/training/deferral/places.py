@@ -23,6 +23,7 @@ from taketurns.switchers.head import HeadConfig, check_hidden
 from taketurns.switchers.words import WordBoundaries
 from taketurns.training.deferral.texts import Text
 from taketurns.training.supervised.states import candidate_runtimes
+from taketurns.types import Patch
 from taketurns.utils.files import atomic_file
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LEAST = -100.0  # of a log-probability: what a model rules out must not make the
 class Places:
     """The places of a text: the base's `states` `[places, layers * d]` before each, and
     `logprobs` `[places, 2]`, the natural-log probability of what follows, up to the next place,
-    under each candidate."""
+    under each candidate. Where the text says who should write, that one has probability 1."""
 
     states: Tensor
     logprobs: Tensor
@@ -56,11 +57,21 @@ def segments(
 ) -> Segments:
     """Where a text can be handed over. Raises PromptError for a query that does not fit."""
     state = GenerationState(text.query, readers, ())
-    state.force(base, text.answer)
+    before = [len(state.prompt(index)) for index in range(2)]
+    if text.token_ids:
+        state.resume([Patch(1 - base, text.token_ids, text.answer, "stop", "chosen")])
+    else:
+        state.force(base, text.answer)
     ids = [state.prompt(index) for index in range(2)]
+    if state.exact:
+        known = None if text.defers is None else len(text.defers)
+        each = [
+            tuple(range(start, len(i) + 1))[:known] for start, i in zip(before, ids, strict=True)
+        ]
+        return Segments((tuple(ids[0]), tuple(ids[1])), (each[0], each[1]))
     starts = [_starts(ids[i], words[i], len(text.answer.encode())) for i in range(2)]
     places = sorted(starts[0].keys() & starts[1].keys())
-    if not state.exact and len(places) > 2:
+    if len(places) > 2:
         data = text.answer.encode()
         kept = range(1, len(places) - 1)
         inner = [places[i] for i in kept if _between(words, ids, starts, places[i], data)]
@@ -94,22 +105,22 @@ async def read_places(
         kept = [text for text, fit in zip(texts, fits, strict=True) if fit]
         wanted = [one for one, fit in zip(read, fits, strict=True) if fit]
 
-        async def places(one: Segments) -> Places:
+        async def places(text: Text, one: Segments) -> Places:
             async with engine.session(0, max(map(len, one.ids)) + 1) as session:
-                found = await _places(session, readers, config, base, one)
+                found = await _places(session, readers, config, base, one, text.defers)
             on_done()
             return found
 
         made: list[Places] = []
         for part, first in enumerate(range(0, len(wanted), PART)):
-            some = wanted[first : first + PART]
+            some, of = wanted[first : first + PART], kept[first : first + PART]
             path = folder / f"places-{part:04d}.safetensors"
             if path.exists():
                 made += _load(path, some)
                 for _ in some:
                     on_done()
                 continue
-            found = await asyncio.gather(*map(places, some))
+            found = await asyncio.gather(*map(places, of, some))
             _save(found, path)
             made += found
         return kept, made
@@ -123,6 +134,7 @@ async def _places(
     config: HeadConfig,
     base: int,
     one: Segments,
+    defers: Sequence[bool] | None,
 ) -> Places:
     """The states, in the order in which they are written, and then both models' log-probabilities.
     Raises EngineError."""
@@ -134,6 +146,9 @@ async def _places(
         (await deep.hidden(name, one.ids[base][:start], layers)).flatten()
         for start in one.starts[base]
     ]
+    if defers is not None:
+        sure = [[0.0 if (index != base) == yes else LEAST for index in range(2)] for yes in defers]
+        return Places(torch.stack(states), torch.tensor(sure))
     columns = []
     for reader, ids, starts in zip(readers, one.ids, one.starts, strict=True):
         info = reader.info

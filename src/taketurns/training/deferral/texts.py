@@ -16,10 +16,13 @@ ANSWER = "answer"  # its key in a line
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An answer to a query, as a model would have written it."""
+    """An answer to a query, as a model would have written it. If one did, `token_ids` are its
+    tokens, and `defers` says of each of its first places whether the base should defer there."""
 
     query: Query
     answer: str
+    token_ids: tuple[int, ...] = ()
+    defers: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
