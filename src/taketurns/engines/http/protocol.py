@@ -177,6 +177,8 @@ def read_piece(
     if sampling.logprobs is not None:
         weighed = _listed_by_token if abilities.verbose else _weighed
         tokens = tuple(weighed(choice, ids, sampling.logprobs))
+        if abilities.exact_scores:
+            _check_listed(tokens, min(sampling.logprobs, vocabulary))
         return Piece(tokens, finish=finish, usage=usage, written=written)
     scores = _scored(choice, len(ids), sampling.choices)
     return Piece(tuple(map(Token, ids)), scores, finish=finish, usage=usage, written=written)
@@ -315,6 +317,16 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
     if entries or len(tokens) != len(ids):
         raise _unweighed()
     return tokens[::-1]
+
+
+def _check_listed(tokens: Sequence[Token], wanted: int) -> None:
+    """Raise RetryableError for tokens that lack some of the `wanted` most probable ones."""
+    for token in tokens:
+        if len(token.top) < wanted or any(logprob == -inf for _, logprob in token.top):
+            raise RetryableError(
+                "the reply lacks the most probable tokens, as vLLM 0.32 replies to a request in "
+                "one batch with another client's for given tokens: give each client a server"
+            )
 
 
 def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:
