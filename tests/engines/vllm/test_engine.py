@@ -76,6 +76,32 @@ async def test_a_patch_is_what_the_model_writes(make: Make) -> None:
     assert not made.fakes[0].open
 
 
+@pytest.mark.parametrize("settings", [FRESH, KEPT])
+async def test_a_patch_comes_token_by_token_only_where_that_is_needed(
+    make: Make, settings: EngineConfig
+) -> None:
+    """Also in an open request, which keeps to what it was opened with."""
+    made = make(settings)
+    prompt, seen, counts = list(PROMPT), list[Token](), list[int]()
+    async with made.engine.session(1, 256) as session:
+        for sampling, on_token in (
+            (GREEDY, None),
+            (Sampling(6, 0.0, 1.0, choices=(5, 6)), None),
+            (GREEDY, seen.append),
+            (GREEDY, None),
+            (GREEDY, None),
+            (Sampling(8, 0.0, 1.0, stop=("never written",)), None),
+        ):
+            before = made.fakes[0].outputs if made.fakes else 0
+            done = await session.generate("m0", prompt, sampling, on_token)
+            assert done.token_ids == written(prompt, sampling.max_tokens)
+            counts.append(made.fakes[0].outputs - before)
+            prompt += [*done.token_ids, 100]
+    again = 1 if settings is KEPT else 2  # an open request has had its first token
+    assert counts == [2, 2, 8, 2, again, 8]
+    assert len(seen) == 8
+
+
 async def test_the_prompt_given_is_not_changed(make: Make) -> None:
     """vLLM extends the list of a first prompt in place."""
     made = make(KEPT)
