@@ -124,7 +124,6 @@ class HttpEngine:
 
         async def ask(url: str) -> ServerReport:
             replica, clock = self.fleet().replica(url), asyncio.get_running_loop().time
-            began = clock()
             try:
                 async with replica.gate.passing("given"):  # another model's requests may run there
                     began = clock()

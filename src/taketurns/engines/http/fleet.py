@@ -130,7 +130,6 @@ class Fleet:
                     f"no server of {served.info.name} can be reached ({error}): see its log, or "
                     "run taketurns check"
                 ) from error
-            began = clock()
             try:
                 async with replica.gate.passing(kind):
                     began = clock()
