@@ -88,6 +88,7 @@ class Job:
     patch: int
     rounds: int
     singles: int
+    floor: bool = True
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -231,8 +232,10 @@ async def in_process(
         alone = team.alone(lm.candidates[-1].name)
         model = await engine.running(lm.candidates[-1].name)
         size = job.size
-        known = await engine.thread.run(lambda _: rates(model, size.rows, size.repeats))
-        print(json.dumps(asdict(known)), file=sys.stderr, flush=True)
+        known = None
+        if job.floor:
+            known = await engine.thread.run(lambda _: rates(model, size.rows, size.repeats))
+            print(json.dumps(asdict(known)), file=sys.stderr, flush=True)
         for _ in range(job.rounds):
             yield await measure_bare(alone, job, questions)
             yield await measure_team("one model, alone", alone, job, questions, known)
@@ -376,10 +379,19 @@ async def main() -> None:
     parser.add_argument("--singles", type=int, default=8)
     parser.add_argument("--candidates", default=",".join(NAMES))
     parser.add_argument("--systems", default="process,servers")
+    parser.add_argument("--no-floor", action="store_true", help="where other work runs beside")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     size = SIZES[options.size]
-    job = Job(size, options.answers, options.tokens, options.patch, options.rounds, options.singles)
+    job = Job(
+        size,
+        answers=options.answers,
+        tokens=options.tokens,
+        patch=options.patch,
+        rounds=options.rounds,
+        singles=options.singles,
+        floor=not options.no_floor,
+    )
     found = []
     async for each in run(job, options.candidates.split(","), options.systems.split(",")):
         found.append(each)

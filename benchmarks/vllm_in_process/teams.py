@@ -37,7 +37,7 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "pocket": Size(512 << 20, (1, 2, 4, 8, 16, 32, 64), 3),
+    "pocket": Size(512 << 20, (1, 4, 16, 64), 3),
     "135M": Size(
         2 << 30,
         (1, 8, 32, 64),

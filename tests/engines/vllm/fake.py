@@ -49,6 +49,7 @@ class AsyncEngineArgs:
     runner: str = "auto"
     device_ids: list[int] | None = None
     async_scheduling: bool = False
+    distributed_executor_backend: str | None = None
 
     def create_engine_config(self) -> Any:
         if "unsupported" in self.model:
@@ -218,7 +219,7 @@ def fake_library(made: list[FakeLLM], *, cpu: bool = True) -> Library:
         AsyncEngineArgs=AsyncEngineArgs,
         AsyncLLM=make,
         Executor=SimpleNamespace(get_class=lambda config: "executor"),
-        tied=lambda executor: f"tied {executor}",
+        tied=lambda executor, *, alone: f"tied {executor}{', alone' if alone else ''}",
         SamplingParams=SamplingParams,
         StructuredOutputsParams=SimpleNamespace,
         StreamingInput=lambda prompt, sampling_params: SimpleNamespace(

@@ -72,8 +72,37 @@ async def test_a_patch_is_what_the_model_writes(make: Make) -> None:
     assert done.finish == "length"
     counters = made.engine.counters("m0")
     assert (counters.requests, counters.written_tokens, counters.prompt_tokens) == (1, 8, 3)
-    assert made.fakes[0].executor == "tied executor"
+    assert made.fakes[0].executor.startswith("tied executor")
     assert not made.fakes[0].open
+
+
+@pytest.mark.parametrize(
+    ("cpu", "bind", "arguments", "alone"),
+    [
+        (True, "nobind", {}, True),
+        (True, "auto", {}, False),
+        (True, None, {}, False),
+        (True, "nobind", {"tensor_parallel_size": 2}, False),
+        (True, "nobind", {"distributed_executor_backend": "mp"}, False),
+        (False, "nobind", {}, False),
+    ],
+)
+async def test_a_single_worker_on_a_cpu_has_no_process_of_its_own(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu: bool,
+    bind: str | None,
+    arguments: dict[str, Any],
+    alone: bool,
+) -> None:
+    """Unless the user binds threads to cores, or asks for it."""
+    if bind is None:
+        monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    else:
+        monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", bind)
+    made = make(EngineConfig(kind="vllm", vllm=arguments), cpu)
+    await made.engine.load("m0")
+    assert made.fakes[0].executor == f"tied executor{', alone' if alone else ''}"
 
 
 @pytest.mark.parametrize("settings", [FRESH, KEPT])
