@@ -6,10 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from statistics import median
 
 from benchmarks.costs.budget import Budget, interleave
-from benchmarks.costs.rows import NO_TIME, Row, Spread, left_out, of_seconds
+from benchmarks.costs.rows import Ratios, Row, ratio_rows
 from benchmarks.costs.units import Say, Setting, Unit
 from benchmarks.overhead.adapters import ApartPool, adapter_pool
 from benchmarks.overhead.floor import team_work
@@ -22,7 +21,7 @@ from benchmarks.overhead.workload import Workload
 
 GROUP = "adapters"
 TO_REACH = 1.10
-RATIOS: Mapping[str, tuple[str, str, float | None]] = {
+RATIOS: Ratios = {
     "three adapters: team / floor": ("shared", "floor", TO_REACH),
     "three adapters, exact rounds: team / floor": ("exact", "floor", TO_REACH),
     "three adapters: team / one": ("shared", "one", None),
@@ -55,26 +54,10 @@ def _rows(
             warm_up(pool, unit.batch, [variant])
         runs[name] = partial(_seconds, pool, variant, workload)
     rounds = interleave(runs, budget.part(unit.name), unit.rounds, left=budget.left)
-    if not rounds:
-        for what in RATIOS:
-            yield left_out(unit.name, what, unit.batch, unit.tokens, NO_TIME)
-        return
-    say(f"{unit.name}: floor")
-    floor = _floor(pools["one"], workload)
-    for what, (above, below, at_most) in RATIOS.items():
-        timed = [{"floor": floor, **round_} for round_ in rounds]
-        seconds_of = {name: median(round_[name] for round_ in timed) for name in (above, below)}
-        yield Row(
-            unit.name,
-            what,
-            unit.batch,
-            unit.tokens,
-            len(timed),
-            Spread.of([round_[above] / round_[below] for round_ in timed]),
-            at_most=at_most,
-            note=of_seconds(seconds_of[above], seconds_of[below]),
-            measured={f"{name}_seconds": took for name, took in seconds_of.items()},
-        )
+    if rounds:
+        say(f"{unit.name}: floor")
+    floors = {"floor": _floor(pools["one"], workload)} if rounds else {}
+    yield from ratio_rows(unit, RATIOS, rounds, floors)
 
 
 def _seconds(pool: ModelPool, variant: str, workload: Workload) -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from statistics import median
 
 from benchmarks.costs.budget import Budget, interleave
-from benchmarks.costs.rows import NO_TIME, Row, Spread, left_out, of_seconds
+from benchmarks.costs.rows import Ratios, Row, ratio_rows
 from benchmarks.costs.units import Say, Setting, Unit
 from benchmarks.overhead.floor import Rates, team_work
 from benchmarks.overhead.memory import settled
@@ -20,12 +19,12 @@ from benchmarks.overhead.workload import Workload
 
 GROUP = "large"
 VARIANTS_TIMED = ("single", "kept", "kept_with_switcher", "deterministic")
-RATIOS: Mapping[str, tuple[str, str]] = {
-    "team / one": ("kept", "single"),
-    "team + LM switcher / one": ("kept_with_switcher", "single"),
-    "team / floor": ("kept", "floor"),
-    "team + LM switcher / floor": ("kept_with_switcher", "floor_with_switcher"),
-    "exact / fast rounds": ("deterministic", "kept"),
+RATIOS: Ratios = {
+    "team / one": ("kept", "single", None),
+    "team + LM switcher / one": ("kept_with_switcher", "single", None),
+    "team / floor": ("kept", "floor", None),
+    "team + LM switcher / floor": ("kept_with_switcher", "floor_with_switcher", None),
+    "exact / fast rounds": ("deterministic", "kept", None),
 }
 
 Seconds = Mapping[str, float]
@@ -54,25 +53,10 @@ def _rows(
 
     runs: dict[str, Callable[[], float]] = {name: partial(run, name) for name in VARIANTS_TIMED}
     rounds = interleave(runs, budget.part(unit.name), unit.rounds, left=budget.left)
-    if not rounds:
-        for what in RATIOS:
-            yield left_out(unit.name, what, unit.batch, unit.tokens, NO_TIME)
-        return
-    say(f"{unit.name}: floor")
-    floors = _floors(pool, workload)
-    for what, (above, below) in RATIOS.items():
-        timed = [{**floors, **round_} for round_ in rounds]
-        seconds_of = {name: median(round_[name] for round_ in timed) for name in (above, below)}
-        yield Row(
-            unit.name,
-            what,
-            unit.batch,
-            unit.tokens,
-            len(timed),
-            Spread.of([round_[above] / round_[below] for round_ in timed]),
-            note=of_seconds(seconds_of[above], seconds_of[below]),
-            measured={f"{name}_seconds": took for name, took in seconds_of.items()},
-        )
+    if rounds:
+        say(f"{unit.name}: floor")
+    floors = _floors(pool, workload) if rounds else {}
+    yield from ratio_rows(unit, RATIOS, rounds, floors)
 
 
 def _floors(pool: ModelPool, workload: Workload) -> Seconds:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
+from benchmarks.costs.units import Unit
+
 WHAT = "row"
 NO_TIME = "no time was left for it"
+
+Ratios = Mapping[str, tuple[str, str, float | None]]
+"""Of each row the names above and below the line, and what is to be reached, if anything is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,30 @@ def row_from_json(record: Mapping[str, Any]) -> Row:
 def left_out(unit: str, what: str, batch: int, tokens: int, why: str) -> Row:
     """A row without a value."""
     return Row(unit, what, batch, tokens, 0, None, note=f"left out: {why}")
+
+
+def ratio_rows(
+    unit: Unit, ratios: Ratios, rounds: Sequence[Mapping[str, float]], floors: Mapping[str, float]
+) -> Iterator[Row]:
+    """A row for each ratio of seconds: those of each round, and of `floors`, which are the same in
+    all rounds. Without rounds the rows are left out for want of time."""
+    timed = [{**floors, **round_} for round_ in rounds]
+    for what, (above, below, at_most) in ratios.items():
+        if not timed:
+            yield left_out(unit.name, what, unit.batch, unit.tokens, NO_TIME)
+            continue
+        seconds_of = {name: median(round_[name] for round_ in timed) for name in (above, below)}
+        yield Row(
+            unit.name,
+            what,
+            unit.batch,
+            unit.tokens,
+            len(timed),
+            Spread.of([round_[above] / round_[below] for round_ in timed]),
+            at_most=at_most,
+            note=of_seconds(seconds_of[above], seconds_of[below]),
+            measured={f"{name}_seconds": took for name, took in seconds_of.items()},
+        )
 
 
 def of_seconds(above: float, below: float) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -417,6 +420,25 @@ def test_a_body_too_large_is_refused_unread(start: Start) -> None:
         reply = http.post("/v1/chat/completions", content=pieces(), headers=headers)
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("refusal", ["body", "key"])
+def test_a_refusal_reaches_a_client_that_is_still_sending(start: Start, refusal: str) -> None:
+    team = scripted({"a": forever("a"), "b": forever("b")})
+    server = start(team, **{"body": {"max_body": 1000}, "key": {"api_keys": ("k",)}}[refusal])
+    address = urlsplit(server.url)
+    asks = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    head = f"{asks}content-type: application/json\r\ncontent-length: 2000\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+        client.sendall(head.encode())
+        reply = client.recv(1 << 16)  # the server has refused, the client does not look at it yet
+        for _ in range(20):
+            client.sendall(b" " * 100)
+            time.sleep(0.01)
+        while more := client.recv(1 << 16):
+            reply += more
+    status = int(reply.split()[1])
+    assert (status, b'"error"' in reply) == ({"body": 413, "key": 401}[refusal], True)
 
 
 def test_other_sites_pages_may_ask_only_where_they_are_named(start: Start) -> None:

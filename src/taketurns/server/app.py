@@ -28,6 +28,7 @@ from taketurns.server.field_places import named_as
 from taketurns.server.middleware import (
     AccessLog,
     ApiKeyCheck,
+    BodyDrain,
     BodyLimit,
     FramingCheck,
     HostCheck,
@@ -258,3 +259,4 @@ def _add_middleware(app: FastAPI, serving: Serving) -> None:
     app.add_middleware(PlainRequests)
     refused = serving.metrics.refused
     app.add_middleware(AccessLog, count_error=lambda code: refused.labels(code).inc())
+    app.add_middleware(BodyDrain, seconds=config.stall)

@@ -90,6 +90,50 @@ class AccessLog:
             LOG.log(level, "request", extra={"fields": {**request, "seconds": seconds, **fields}})
 
 
+class BodyDrain:
+    """Reads what a client is still sending when its response is complete, and forgets it.
+
+    A socket that is closed with unread bytes resets the connection, and a client that was still
+    sending then sees no response but the reset (RFC 9112, section 9.6). Reading ends with the body,
+    after `idle` seconds without a byte and after `seconds` in all.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float, idle: float = 2.0) -> None:
+        self._app = app
+        self._seconds = seconds
+        self._idle = idle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # A client that waits for "100 Continue" sends no body after an error.
+        complete = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+
+        async def receive_noted() -> Message:
+            nonlocal complete
+            message = await receive()
+            complete = complete or not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            deadline = asyncio.get_running_loop().time() + self._seconds
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    while not complete:
+                        await asyncio.wait_for(receive_noted(), self._idle)
+
+        async def send_drained(message: Message) -> None:
+            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if ends and not complete:
+                await send({**message, "more_body": True})
+                await drain()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        await self._app(scope, receive_noted, send_drained)
+
+
 class PlainRequests:
     """Turns two ways of asking into the plain one. A HEAD request is answered as GET, and the
     socket's side leaves the body out. A request line with a whole URL, as proxies are sent it, is
@@ -221,7 +265,7 @@ class ApiKeyCheck(RequestCheck):
 
 
 class BodyLimit(RequestCheck):
-    """Refuses a request whose body is longer than `limit` bytes, without reading the rest, or does
+    """Refuses a request whose body is longer than `limit` bytes, without keeping the rest, or does
     not arrive within `seconds`."""
 
     def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:

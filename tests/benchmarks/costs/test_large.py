@@ -14,7 +14,7 @@ def test_every_ratio_is_of_the_same_rounds() -> None:
     rows = list(large_rows([UNIT], Setting("tiny", "wall"), budget, lambda _: None))
     assert [row.what for row in rows] == list(RATIOS)
     for row in rows:
-        above, below = RATIOS[row.what]
+        above, below, _ = RATIOS[row.what]
         assert set(row.measured) == {f"{above}_seconds", f"{below}_seconds"}
         assert row.rounds == 2
         assert row.value is not None
