@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,8 +120,7 @@ def test_the_engine_beside_the_local_one(teams: Teams) -> None:
         TAKETURNS_ADAPTER=adapter,
     )
     print(told)
-    assert " passed" in told
-    assert " failed" not in told
+    assert re.search(r"^\d+ passed in ", told, re.MULTILINE)
 
 
 def test_check_says_what_is_wrong_before_anything_is_loaded(teams: Teams) -> None:
@@ -260,6 +260,7 @@ def test_a_team_is_served(teams: Teams) -> None:
                 sleep(1)
         body = {"model": "team", "messages": [{"role": "user", "content": "what is 2 + 3 ?"}]}
         whole = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120).json()
+        assert "choices" in whole, whole
         text = whole["choices"][0]["message"]["content"]
         assert text
         pieces = []

@@ -150,7 +150,8 @@ async def test_scores_and_most_probable_tokens_are_right_beside_each_other(serve
 def test_rollouts_are_the_local_ones(served: Served, tmp_path: Path) -> None:
     for name in ("team", "local"):
         output = tmp_path / f"{name}.jsonl"
-        run("rollout", "--team", getattr(served, name), "--prefixes", 6, "--k", 2, "-o", output)
+        options = ("--task", "recall", "--prefixes", 6, "--k", 2, "-o", output)
+        run("rollout", "--team", getattr(served, name), *options)
     there, here = records(tmp_path / "team.jsonl"), records(tmp_path / "local.jsonl")
     assert len(there) == 6
     same = [a["branches"] == b["branches"] for a, b in zip(there, here, strict=True)]
