@@ -226,7 +226,7 @@ def test_a_student_learns_from_the_answers_that_the_local_team_gives(teams: Team
     answers = records(folder / "answers.jsonl")
     assert len(answers) == 6
     assert (folder / "student" / "model.safetensors").exists()
-    assert {path.stem for path in (folder / "evaluation" / "answers").glob("*.jsonl")} >= {
+    assert {path.stem for path in (folder / "evaluation").glob("*.jsonl")} >= {
         "student", "aligned", "team",
     }  # fmt: skip
     questions, local = teams.folder / "learned.jsonl", teams.folder / "learned-local.jsonl"
@@ -258,7 +258,11 @@ def test_a_team_is_served(teams: Teams) -> None:
                     break
             except httpx.HTTPError:
                 sleep(1)
-        body = {"model": "team", "messages": [{"role": "user", "content": "what is 2 + 3 ?"}]}
+        models = httpx.get(f"{url}/v1/models", timeout=20).json()["data"]
+        body = {
+            "model": models[0]["id"],
+            "messages": [{"role": "user", "content": "what is 2 + 3 ?"}],
+        }
         whole = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120).json()
         assert "choices" in whole, whole
         text = whole["choices"][0]["message"]["content"]
