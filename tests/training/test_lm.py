@@ -122,7 +122,7 @@ def one_before(patch: Patch) -> Patch:
     return replace(patch, speaker=None if patch.speaker is None else (patch.speaker - 1) % 3)
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_killed_run_goes_on_and_ends_in_the_same_weights(
     lora: bool, pocket: TeamConfig, write_labels: Any, tmp_path: Path
 ) -> None:
