@@ -382,7 +382,7 @@ def without_timings(path: Path) -> list[dict]:
     return found
 
 
-def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_records(invoke: Invoke, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     queries = [query for task in TASKS.values() for query in task.queries("dev")[:3]]
     prompts.write_text("".join(json.dumps({"id": q.id, "text": q.text}) + "\n" for q in queries))
@@ -399,8 +399,8 @@ def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
     killed.write_bytes(torn[:-7])
     assert torn.count(b"\n") < len(queries)
 
-    assert start(*command, "-o", killed, "--concurrency", 5).wait() == 0
-    assert start(*command, "-o", whole).wait() == 0
+    assert invoke(*command, "-o", killed, "--concurrency", 5)[0] == 0
+    assert invoke(*command, "-o", whole)[0] == 0
     assert without_timings(killed) == without_timings(whole)
     assert [record["id"] for record in records(whole)] == [query.id for query in queries]
 
@@ -414,10 +414,9 @@ def test_chat_from_a_pipe(tmp_path: Path) -> None:
     assert re.search(r"pretrained \d+% · sft \d+% · aligned \d+%", err)
 
 
-def test_the_demo_shows_the_team_beside_each_checkpoint() -> None:
-    process = start("pocket", "demo", "--each", 1, stdout=subprocess.PIPE)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0
+def test_the_demo_shows_the_team_beside_each_checkpoint(invoke: Invoke) -> None:
+    code, out, _ = invoke("pocket", "demo", "--each", 1)
+    assert code == 0
     assert all(name in out for name in ("team", "pretrained", "sft", "aligned", *TASKS))
 
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-import taketurns
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LABELS = Path(__file__).parent / "data" / "stored-0.1.0" / "labels.jsonl"
 
 
-def run(*arguments: object, cwd: Path) -> str:
-    environment = os.environ | {"PYTHONPATH": str(Path(taketurns.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+def run(script: Path, *arguments: object, cwd: Path) -> str:
+    """What a script prints. It runs in this process: to import all that it needs takes another one
+    longer than to run it."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(cwd)
+        patch.syspath_prepend(str(script.parent))
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+    return said.getvalue()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
@@ -54,12 +56,17 @@ def test_a_scorer_and_a_task(tmp_path: Path) -> None:
     assert " of 10 sums" in run(EXAMPLES / "scorer_and_task.py", cwd=tmp_path)
 
 
-def test_a_method_and_a_task_on_the_command_line(tmp_path: Path) -> None:
-    run(
-        "-m", "taketurns", "evaluate", "--team", "pocket", "--task", "scorer_and_task:Sums",
-        "--methods", "aligned,method:Longest,switch", "--limit", "2", "--seeds", "1", "--output",
-        tmp_path / "report", cwd=EXAMPLES,
+def test_a_method_and_a_task_on_the_command_line(
+    tmp_path: Path, invoke: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    code, _, told = invoke(
+        "evaluate", "--team", "pocket", "--task", "scorer_and_task:Sums", "--methods",
+        "aligned,method:Longest,switch", "--limit", "2", "--seeds", "1", "--output",
+        tmp_path / "report",
     )  # fmt: skip
+    assert code == 0, told
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
     assert "method:Longest" in results["methods"]
 

@@ -224,7 +224,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True)
 
 
-def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_file(invoke: Invoke, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     command = ("--allocate", "racing", "--k", 10, "--set", "max_tokens=48")
     command = (*command, "--task", "total", "--task", "chain", "--prefixes", 8)
@@ -236,8 +236,8 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         killed.write_bytes(killed.read_bytes()[:-9])
-    assert start("-o", killed, *command, "--concurrency", 50).wait() == 0
-    assert start("-o", whole, *command).wait() == 0
+    assert invoke("-o", killed, *command, "--concurrency", 50)[0] == 0
+    assert invoke("-o", whole, *command)[0] == 0
     assert killed.read_bytes() == whole.read_bytes()
     labels = list(read_labels(whole, NAMES))
     assert len(labels) == 8

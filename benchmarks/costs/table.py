@@ -39,14 +39,14 @@ from taketurns.evaluation.stopwatch import CLOCKS
 # The units whose processes cannot be shortened come last, so that they take no other unit's time.
 UNITS = (
     Unit(large.GROUP, 1, 256, 3, 90),
-    Unit(large.GROUP, 8, 256, 3, 300),
+    Unit(large.GROUP, 8, 256, 3, 400),
     Unit(adapters.GROUP, 8, 128, 1, 200),
     Unit(by_shape.GROUP, 1, 200, 3, 95),
-    Unit(by_shape.GROUP, 8, 100, 3, 400),
-    Unit(by_shape.GROUP, 32, 64, 3, 640),
+    Unit(by_shape.GROUP, 8, 100, 3, 250),
+    Unit(by_shape.GROUP, 32, 64, 3, 330),
     Unit(memory.GROUP, 1, 256, 1, 40),
     Unit(memory.GROUP, 8, 256, 1, 110),
-    Unit(memory.GROUP, 8, 1024, 1, 440),
+    Unit(memory.GROUP, 8, 1024, 1, 740),
 )
 QUICK = (
     Unit(large.GROUP, 1, 24, 1, 5),

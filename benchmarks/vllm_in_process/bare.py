@@ -11,7 +11,6 @@ from time import perf_counter
 
 from taketurns.engines.vllm.running import RunningModel
 
-ROWS = (1, 2, 4, 8, 16, 32, 64)
 _SHORT, _LONG = 8, 40  # tokens: the difference is the cost of steps alone
 _READ = 256  # tokens of a prompt that is read
 _names = count()
@@ -56,19 +55,21 @@ async def write(model: RunningModel, prompts: Sequence[Sequence[int]], tokens: i
     return [*first, perf_counter() - began]
 
 
-async def rates(model: RunningModel) -> Rates:
-    """Measure a model's rates; each is the best of three, as a floor must be."""
+async def rates(model: RunningModel, rows: Sequence[int], repeats: int) -> Rates:
+    """Measure a model's rates at so many `rows` a step; each is the best of `repeats`, as a floor
+    must be."""
     draws = Random(1)
 
-    def prompts(rows: int, size: int) -> list[list[int]]:
-        return [[draws.randrange(5, 400) for _ in range(size)] for _ in range(rows)]
+    def prompts(count: int, size: int) -> list[list[int]]:
+        return [[draws.randrange(5, 400) for _ in range(size)] for _ in range(count)]
 
-    async def seconds(rows: int, size: int, tokens: int) -> float:
-        return min([(await write(model, prompts(rows, size), tokens))[-1] for _ in range(3)])
+    async def seconds(count: int, size: int, tokens: int) -> float:
+        took = [await write(model, prompts(count, size), tokens) for _ in range(repeats)]
+        return min(each[-1] for each in took)
 
     steps = {}
-    for rows in ROWS:
-        took = await seconds(rows, 64, _LONG) - await seconds(rows, 64, _SHORT)
-        steps[rows] = max(took, 0.0) / (_LONG - _SHORT)
+    for sequences in rows:
+        took = await seconds(sequences, 64, _LONG) - await seconds(sequences, 64, _SHORT)
+        steps[sequences] = max(took, 0.0) / (_LONG - _SHORT)
     read = (await seconds(8, _READ, 1) - await seconds(8, 32, 1)) / (8 * (_READ - 32))
     return Rates(steps, max(read, 0.0))

@@ -1,12 +1,13 @@
-"""What a team costs in vLLM: python -m benchmarks.vllm_in_process.measure [--answers 64] [--json]
+"""What a team costs in vLLM: python -m benchmarks.vllm_in_process.measure [--size 135M] [--json]
 
 Runs in an environment with vLLM (`make test-vllm` makes one) and its program `vllm` beside this
-python. In one run: one bare model in vLLM's AsyncLLM; the bundled team in this process, with a head
-inside its checkpoints and with a language model as the switcher, by requests and by open requests;
-the same teams on `vllm serve`; the floor; and the time to the first token of a single answer. Every
-answer has `--tokens` tokens in patches of `--patch`, greedy, so that all write equally much. The
-systems take turns, `--rounds` times, and the best of each counts; compare ratios, because absolute
-rates depend on the machine and its other work.
+python. In one run: one bare model in vLLM's AsyncLLM; the bundled team, or one of random Llamas, in
+this process, with a head inside its checkpoints and with a language model as the switcher, by
+requests and by open requests; the same teams on `vllm serve`; the floor; the time to the first
+token of a single answer; and the time and memory to start. Every answer has `--tokens` tokens in
+patches of `--patch`, greedy, so that all write equally much. The systems take turns, `--rounds`
+times, and the best of each counts; compare ratios, because absolute rates depend on the machine and
+its other work.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -30,24 +31,22 @@ from typing import Any
 
 import httpx
 import psutil
-import torch
 import yaml
 
 from taketurns import Query, Team, Trace
 from taketurns.config.loading import load_team_config
-from taketurns.config.team_config import SwitcherConfig, TeamConfig
+from taketurns.config.team_config import TeamConfig
 from taketurns.engines.vllm.engine import VllmEngine
 from taketurns.engines.vllm.running import RunningModel
-from taketurns.integrations.export.run import export_folded
+from taketurns.generation.team import SWITCHER
 from taketurns.pocket.tasks import TASKS
-from taketurns.switchers.head import Head, HeadConfig, Scale
+from taketurns.switchers.factory import make_switcher
 from taketurns.types import Delta
 
 from .bare import Rates, rates, write
-from .floor import RecordingEngine, Turn, floor_seconds
+from .floor import RecordingEngine, floor_seconds
+from .teams import NAMES, SIZES, VLLM, Size, write_teams
 
-NAMES = ("pretrained", "sft", "aligned")
-VLLM = {"max_model_len": 1024, "enforce_eager": True}
 _READY = 1800  # seconds for the servers to start
 
 
@@ -65,19 +64,31 @@ class Figures:
     rate: float
     busy: float
     first: float
+    load: float
     floor: float | None = None
-    load: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The seconds until a system is ready, and the bytes of this process and all that it started,
+    with what processes share counted once."""
+
+    system: str
+    seconds: float
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is measured: `answers` at a time, of `tokens` tokens in patches of `patch`."""
 
+    size: Size
     answers: int
     tokens: int
     patch: int
     rounds: int
     singles: int
+    floor: bool = True
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -106,52 +117,6 @@ class Questions:
         ]
 
 
-def team_files(folder: Path, candidates: Sequence[str]) -> dict[str, TeamConfig]:
-    """The team with a head inside its checkpoints, and with the last candidate as an LM switcher;
-    both have the same checkpoints."""
-    draws = torch.Generator().manual_seed(3)
-    config = HeadConfig("speaker", NAMES, "aligned")
-    config = HeadConfig("speaker", NAMES, "aligned", dict.fromkeys(config.readers, (4,)))
-    scales = {
-        name: Scale(torch.zeros(128), torch.ones(128), 0.3 * torch.randn(3, 128, generator=draws))
-        for name in config.readers
-    }
-    (folder / "head").mkdir()
-    Head(config, scales, torch.zeros(4, 3)).save(folder / "head")
-    bundled = replace(
-        load_team_config("pocket"), switcher=SwitcherConfig("head", path=str(folder / "head"))
-    )
-    export_folded(bundled, folder / "folded")
-    content = yaml.safe_load((folder / "folded" / "team.yaml").read_text())
-    entries = [
-        {key: value for key, value in entry.items() if key not in ("urls", "served_as")}
-        for entry in content["candidates"]
-        if entry["name"] in candidates
-    ]
-    tokens = {name: content["switcher"]["tokens"][name] for name in candidates}
-    last = candidates[-1]
-    switchers: dict[str, dict[str, Any]] = {
-        "folded head": {"kind": "folded", "tokens": tokens, "reader": last},
-        "LM switcher": {"kind": "lm", "model": entries[-1]["model"]},
-    }
-    engine = {"kind": "vllm", "memory": "512 MiB", "vllm": VLLM}
-    configs = {}
-    for name, switcher in switchers.items():
-        path = folder / "folded" / f"{switcher['kind']}.yaml"
-        path.write_text(
-            yaml.safe_dump({"candidates": entries, "switcher": switcher, "engine": engine})
-        )
-        configs[name] = load_team_config(path)
-    return configs
-
-
-@asynccontextmanager
-async def recording(team: Team) -> AsyncIterator[tuple[Team, RecordingEngine]]:
-    """The team on an engine that keeps its turns."""
-    engine = RecordingEngine(team.engine)
-    yield Team(team.candidates, engine, team._switcher, team.policy), engine
-
-
 async def answer_all(team: Team, queries: Sequence[Query]) -> tuple[int, float]:
     """Answer the queries at once; tokens and seconds."""
     began = perf_counter()
@@ -176,16 +141,15 @@ async def first_token(team: Team, query: Query) -> float:
 
 
 async def measure_team(
-    system: str, team: Team, job: Job, questions: Questions, known: dict[str, Rates]
+    system: str, team: Team, job: Job, questions: Questions, known: Rates | None = None
 ) -> Figures:
-    """Measure a team once."""
-    async with recording(team) as (recorded, engine):
-        before = processor_time()
-        tokens, seconds = await answer_all(recorded, questions.take(job.answers))
-        busy = processor_time() - before
-        turns: list[Turn] = engine.turns
+    """Measure a team once, beside its floor if the `known` rates of its models are given."""
+    recorder = RecordingEngine(team.engine, _engines(team))
+    recorded = Team(team.candidates, recorder, team._switcher, team.policy)
+    before = processor_time()
+    tokens, seconds = await answer_all(recorded, questions.take(job.answers))
+    busy = processor_time() - before
     firsts = [await first_token(team, query) for query in questions.take(job.singles)]
-    least = sum(floor_seconds(turns, known).values())
     return Figures(
         system=system,
         at_a_time=job.answers,
@@ -193,9 +157,15 @@ async def measure_team(
         rate=tokens / seconds,
         busy=busy / tokens,
         first=median(firsts),
-        floor=tokens / least if least else None,
         load=os.getloadavg()[0],
+        floor=None if known is None else tokens / floor_seconds(recorder.turns, known),
     )
+
+
+def _engines(team: Team) -> dict[str, str]:
+    """The engine of each model, by the name of its candidate; an LM switcher is the last one."""
+    names = [candidate.name for candidate in team.candidates]
+    return dict(zip([*names, SWITCHER], [*names, names[-1]], strict=True))
 
 
 async def measure_bare(team: Team, job: Job, questions: Questions) -> Figures:
@@ -239,48 +209,58 @@ async def measure_single(engine: VllmEngine, model: RunningModel, prompt: Sequen
     return took[0]
 
 
-async def measure_rates(engine: VllmEngine, model: RunningModel) -> Rates:
-    """A model's rates, measured in the engines' thread."""
-    return await engine.thread.run(lambda _: rates(model))
+def resident() -> int:
+    """The bytes of memory of this process and of all that it started."""
+    this = psutil.Process()
+    every = (this, *this.children(recursive=True))
+    return sum(process.memory_full_info().pss for process in every)
 
 
 async def in_process(
     configs: dict[str, TeamConfig], job: Job, questions: Questions
-) -> AsyncIterator[Figures]:
-    """All systems that need no server, on the engines of one team after the other."""
-    known: dict[str, Rates] = {}
-    for name, config in configs.items():
-        async with Team.load(config) as team:
-            await team.prepare()
-            engine = team.engine
-            assert isinstance(engine, VllmEngine)
-            for candidate in config.candidates:
-                if candidate.name not in known:  # all systems have the same checkpoints
-                    model = await engine.running(candidate.name)
-                    known[candidate.name] = await measure_rates(engine, model)
-            alone = team.alone(config.candidates[-1].name)
-            for _ in range(job.rounds):
-                yield await measure_bare(alone, job, questions)
-                yield await measure_team("one model, alone", alone, job, questions, known)
+) -> AsyncIterator[Figures | Start]:
+    """All systems that need no server, on the same engines."""
+    began = perf_counter()
+    folded, lm = configs["folded head"], configs["LM switcher"]
+    async with Team.load(lm) as team:
+        await team.prepare()
+        yield Start("in process", perf_counter() - began, resident())
+        engine = team.engine
+        assert isinstance(engine, VllmEngine)
+        switched = team.switched_by(make_switcher(folded.switcher, SWITCHER))
+        teams = {"folded head": switched, "LM switcher": team}
+        alone = team.alone(lm.candidates[-1].name)
+        model = await engine.running(lm.candidates[-1].name)
+        size = job.size
+        known = None
+        if job.floor:
+            known = await engine.thread.run(lambda _: rates(model, size.rows, size.repeats))
+            print(json.dumps(asdict(known)), file=sys.stderr, flush=True)
+        for _ in range(job.rounds):
+            yield await measure_bare(alone, job, questions)
+            yield await measure_team("one model, alone", alone, job, questions, known)
+            for name, each in teams.items():
                 for kept in (False, True):
                     engine.keep_requests(kept)
                     how = "open requests" if kept else "requests"
                     system = f"{name}, in process, {how}"
-                    yield await measure_team(system, team, job, questions, known)
+                    yield await measure_team(system, each, job, questions, known)
 
 
 async def over_http(
     configs: dict[str, TeamConfig], job: Job, questions: Questions, log: Path
-) -> AsyncIterator[Figures]:
+) -> AsyncIterator[Figures | Start]:
     """The same teams on servers."""
     first = next(iter(configs.values()))
     models = [candidate.spec.model for candidate in first.candidates]
-    with served(models, log) as urls:
+    began = perf_counter()
+    with served(models, log, job.size.memory) as urls:
+        yield Start("vllm serve", perf_counter() - began, resident())
         for _ in range(job.rounds):
             for name, config in configs.items():
                 async with Team.load(on_servers(config, urls, log.parent)) as team:
                     await team.prepare()
-                    yield await measure_team(f"{name}, vllm serve", team, job, questions, {})
+                    yield await measure_team(f"{name}, vllm serve", team, job, questions)
 
 
 def on_servers(config: TeamConfig, urls: dict[str, str], folder: Path) -> TeamConfig:
@@ -300,13 +280,13 @@ def on_servers(config: TeamConfig, urls: dict[str, str], folder: Path) -> TeamCo
 
 
 @contextmanager
-def served(models: Sequence[str], log: Path) -> Iterator[dict[str, str]]:
+def served(models: Sequence[str], log: Path, memory: int) -> Iterator[dict[str, str]]:
     """`vllm serve` for each model, with the arguments of the engines in process."""
     program = Path(sys.executable).parent / "vllm"
     flags = [
         "--enforce-eager", "--max-model-len", str(VLLM["max_model_len"]), "--dtype", "float32",
         "--block-size", "32", "--no-enable-chunked-prefill", "--enable-prompt-tokens-details",
-        "--kv-cache-memory-bytes", str((512 << 20) // len(models)),
+        "--kv-cache-memory-bytes", str(memory // len(models)),
     ]  # fmt: skip
     environment = {
         **os.environ,
@@ -345,57 +325,77 @@ def _answers(url: str) -> bool:
         return False
 
 
-async def run(job: Job, candidates: Sequence[str], servers: bool) -> AsyncIterator[Figures]:
+async def run(
+    job: Job, candidates: Sequence[str], systems: Sequence[str]
+) -> AsyncIterator[Figures | Start]:
     """Measure all systems."""
     questions = Questions()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         configs = {
             name: load_team_config(config.source, job.settings())
-            for name, config in team_files(folder, candidates).items()
+            for name, config in write_teams(folder, candidates, job.size).items()
             if config.source is not None
         }
-        async for figures in in_process(configs, job, questions):
-            yield figures
-        if servers:
+        if "process" in systems:
+            async for figures in in_process(configs, job, questions):
+                yield figures
+        if "servers" in systems:
             async for figures in over_http(configs, job, questions, folder / "servers.log"):
                 yield figures
 
 
-def table(found: Sequence[Figures]) -> Iterator[str]:
-    """The best round of each system, beside one model."""
+def table(found: Sequence[Figures | Start]) -> Iterator[str]:
+    """The best round of each system, beside one model, and what each start took."""
     best: dict[str, Figures] = {}
     for each in found:
-        if each.system not in best or each.rate > best[each.system].rate:
+        if isinstance(each, Figures) and (
+            each.system not in best or each.rate > best[each.system].rate
+        ):
             best[each.system] = each
-    one = best["one model, vLLM alone"].rate
+    one = best.get("one model, vLLM alone")
     yield "| | tokens/s | of one model | of its floor | processor, ms a token | first token, ms |"
     yield "|---|---|---|---|---|---|"
-    for each in best.values():
-        floor = "" if each.floor is None else f"{each.rate / each.floor:.2f}"
+    for figures in best.values():
+        floor = "" if figures.floor is None else f"{figures.rate / figures.floor:.2f}"
+        of_one = "" if one is None else f"{figures.rate / one.rate:.2f}"
         yield (
-            f"| {each.system} | {each.rate:.0f} | {each.rate / one:.2f} | {floor} | "
-            f"{1000 * each.busy:.2f} | {1000 * each.first:.0f} |"
+            f"| {figures.system} | {figures.rate:.0f} | {of_one} | {floor} | "
+            f"{1000 * figures.busy:.2f} | {1000 * figures.first:.0f} |"
         )
+    for each in found:
+        if isinstance(each, Start):
+            yield f"{each.system}: {each.seconds:.0f} s to start, {each.memory / 2**30:.1f} GiB"
 
 
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=list(SIZES), default="pocket")
     parser.add_argument("--answers", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--singles", type=int, default=8)
-    parser.add_argument("--candidates", default="pretrained,sft,aligned")
-    parser.add_argument("--no-servers", action="store_true")
+    parser.add_argument("--candidates", default=",".join(NAMES))
+    parser.add_argument("--systems", default="process,servers")
+    parser.add_argument("--no-floor", action="store_true", help="where other work runs beside")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    job = Job(options.answers, options.tokens, options.patch, options.rounds, options.singles)
+    size = SIZES[options.size]
+    job = Job(
+        size,
+        answers=options.answers,
+        tokens=options.tokens,
+        patch=options.patch,
+        rounds=options.rounds,
+        singles=options.singles,
+        floor=not options.no_floor,
+    )
     found = []
-    async for figures in run(job, options.candidates.split(","), not options.no_servers):
-        found.append(figures)
-        print(json.dumps(asdict(figures)), file=sys.stderr, flush=True)
+    async for each in run(job, options.candidates.split(","), options.systems.split(",")):
+        found.append(each)
+        print(json.dumps(asdict(each)), file=sys.stderr, flush=True)
     print(json.dumps([asdict(each) for each in found]) if options.json else "\n".join(table(found)))
 
 

@@ -96,6 +96,7 @@ def test_models_that_run_out_of_memory_give_a_row_with_the_reason(
     assert row.note == "left out: CUDA out of memory. Tried to allocate 9 GiB"
 
 
+@pytest.mark.slow
 def test_models_whose_cache_is_not_kept_are_named_as_such(
     pool: ModelPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,13 @@ def test_a_life_in_parts(life: Life, parted: Path, three_models: dict[str, str])
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind == "Qwen3MoeConfig" else pytest.mark.slow)
+        for kind in MIXTURES
+    ],
+)
 def test_a_life_of_experts(
     life: Life, mixtures: dict[str, Path], kind: str, three_models: dict[str, str]
 ) -> None:

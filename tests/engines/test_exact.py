@@ -48,6 +48,28 @@ def test_shapes_hold_for_the_models_own_products(model: Any) -> None:
         assert torch.equal(layer(tokens[:rows]), alone[:rows])
 
 
+def test_a_layer_is_measured_once_until_it_changes(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: every adapter that was loaded on a base measured all of the base again."""
+    shapes = batch_invariant.measure(model, 64)
+    measured = list[Any]()
+    agrees = batch_invariant._Product._agrees
+
+    def noted(product: Any, *asked: Any) -> int:
+        measured.append(product.layer)
+        return agrees(product, *asked)
+
+    monkeypatch.setattr(batch_invariant._Product, "_agrees", noted)
+    assert batch_invariant.measure(model, 64) == shapes
+    assert measured == []
+    layer = model.model.layers[0].mlp.down_proj
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    assert batch_invariant.measure(model, 64) == shapes
+    assert set(measured) == {layer}
+
+
 def test_more_rows_are_taken_where_few_do_not_agree(model: Any) -> None:
     """Fault: on some processors products of sixteen rows and more agree, and none of fewer; four
     rows were taken everywhere, so answers depended on their batch."""

@@ -245,7 +245,9 @@ async def test_the_switcher_and_equal_models_share_too(specs: dict[str, ModelSpe
     await engine.close()
 
 
-@pytest.mark.parametrize("kind", ALONE)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "dora" else pytest.mark.slow) for kind in ALONE]
+)
 async def test_what_is_no_plain_lora_runs_apart(
     specs: dict[str, ModelSpec], tmp_path: Path, kind: str
 ) -> None:

@@ -65,6 +65,28 @@ def test_weights_that_have_changed_are_multiplied_as_they_are() -> None:
         assert torch.equal(model(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
 
 
+def test_what_is_packed_stays_so_until_weights_or_threads_change() -> None:
+    layer: Any = torch.nn.Linear(256, 384)
+    model = _packed(layer)
+    packed, threads = layer.forward, torch.get_num_threads()
+    model.append(torch.nn.Linear(384, 64))  # as an adapter's matrices are added to its base
+    assert packed_products.pack(model)
+    assert layer.forward is packed
+    assert packed_products.is_packed(model[1:])
+    torch.set_num_threads(threads + 1)
+    try:
+        assert packed_products.pack(model)
+        assert layer.forward is not packed
+    finally:
+        torch.set_num_threads(threads)
+    assert packed_products.pack(model)
+    packed = layer.forward
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    assert packed_products.pack(model)
+    assert layer.forward is not packed
+
+
 def test_what_cannot_be_packed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     half = torch.nn.Sequential(torch.nn.Linear(64, 64, dtype=torch.bfloat16))
     assert not packed_products.pack(half)

@@ -4,6 +4,7 @@ mistakes."""
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 import taketurns
-from taketurns.cli.app import app
+from taketurns.cli.app import app, main
 from taketurns.config.loading import load_team_config
 from taketurns.errors import UsageError
 from taketurns.evaluation import report
@@ -40,11 +42,18 @@ METHODS = "pretrained,sft,aligned,trained-router,fuse-probs,dare-ties,vote,oracl
 
 
 def command(out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "taketurns", "evaluate", "--out", str(out), *BASE, *more]
+    return ["taketurns", "evaluate", "--out", str(out), *BASE, *more]
 
 
 def evaluate(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, *more), capture_output=True, text=True, check=False)
+    """In this process: to import all that it needs takes another one longer than to evaluate."""
+    said, told, asked = io.StringIO(), io.StringIO(), command(out, *more)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(told):
+        patch.setattr(sys, "argv", asked)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = int(ended.value.code or 0)
+    return subprocess.CompletedProcess(asked, code, said.getvalue(), told.getvalue())
 
 
 def answers(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -165,7 +174,8 @@ def test_killed_anywhere_and_begun_again_it_comes_to_the_same(done: Path, tmp_pa
     out = tmp_path / "out"
     for wait, more in ((0, ()), (6, ()), (25, ("--workers", "2"))):
         process = subprocess.Popen(
-            command(out, "--methods", METHODS, *more), stderr=subprocess.DEVNULL
+            [sys.executable, "-m", *command(out, "--methods", METHODS, *more)],
+            stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + 60
         while len(list(out.glob("answers/*.jsonl"))) * 4 < wait and time.monotonic() < until:

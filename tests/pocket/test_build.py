@@ -84,6 +84,7 @@ def test_switchers_are_learned_from_its_own_labels(team: Path) -> None:
     assert Team.load(team / "switchers" / "lm").generate("what is 12 + 30?").error is None
 
 
+@pytest.mark.slow
 def test_the_card_says_what_each_scores(team: Path) -> None:
     card = json.loads((team / "card.json").read_text())
     assert set(card["scores"]) == set(CHECKPOINTS)
@@ -94,6 +95,7 @@ def test_the_card_says_what_each_scores(team: Path) -> None:
     assert "## Together" in text
 
 
+@pytest.mark.slow
 def test_a_finished_build_is_left_alone(team: Path) -> None:
     files = [team / "card.md", team / "switchers" / "global" / "head.safetensors"]
     before = [path.stat().st_mtime_ns for path in files]

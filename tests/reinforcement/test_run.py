@@ -91,7 +91,10 @@ def test_who_costs_something_without_being_worth_it_is_asked_less(
     }
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize(
+    "adapter",
+    [pytest.param(False, id="whole"), pytest.param(True, id="adapter", marks=pytest.mark.slow)],
+)
 def test_a_language_model_learns_too(adapter: bool, tmp_path: Path) -> None:
     """It starts from a model, here with its candidates in another order, or from an adapter."""
     source: Any = load_team_config("pocket").source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 
 from taketurns import Team
 from taketurns.config.loading import load_team_config
+from taketurns.engines.http.engine import HttpEngine
 from taketurns.generation.team import SWITCHER
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers.simple import FixedSwitcher
+from taketurns.types import Sampling, Token
 
 from ..server.conftest import running
 from .conftest import Served
@@ -107,10 +110,48 @@ def test_sampling_options_do_what_they_do_here(served: Served, name: str) -> Non
     assert sum(same) >= 0.8 * len(same)
 
 
+async def test_scores_and_most_probable_tokens_are_right_beside_each_other(served: Served) -> None:
+    """Requests to one server, which vLLM 0.32 mixes up in one batch."""
+    texts = [query.text or "" for query in QUESTIONS]
+    sampling = Sampling(16, 0.0, 1.0, logprobs=5)
+
+    async def top(engine: Any, model: str, text: str) -> list[Token]:
+        seen: list[Token] = []
+        prompt = (await engine.info(model)).codec.encode(text, special=True)
+        async with engine.session(1) as session:
+            await session.generate(model, prompt, sampling, seen.append)
+        return seen
+
+    async def score(engine: Any, text: str) -> list[float]:
+        prompt = (await engine.info(SWITCHER)).codec.encode(text, special=True)
+        async with engine.session(1) as session:
+            scores: list[float] = await session.score(SWITCHER, prompt, [3, 50, 400])
+            return scores
+
+    async with Team.load(served.team) as there, Team.load(served.local) as here:
+        model = there.candidates[-1].name
+        await asyncio.gather(there.prepare(), here.prepare())
+        lists, scores = await asyncio.gather(
+            asyncio.gather(*(top(there.engine, model, text) for text in texts)),
+            asyncio.gather(*(score(there.engine, text) for text in texts)),
+        )
+        assert isinstance(there.engine, HttpEngine)
+        assert not there.engine.counters(model).faults
+        for text, tokens, found in zip(texts, lists, scores, strict=True):
+            assert found == pytest.approx(await score(here.engine, text), abs=1e-3)
+            assert all(len(token.top) == 5 for token in tokens)
+            for token, truth in zip(tokens, await top(here.engine, model, text), strict=False):
+                if token.id != truth.id:
+                    break  # a near tie
+                values = [value for _, value in truth.top]
+                assert [value for _, value in token.top] == pytest.approx(values, abs=1e-3)
+
+
 def test_rollouts_are_the_local_ones(served: Served, tmp_path: Path) -> None:
     for name in ("team", "local"):
         output = tmp_path / f"{name}.jsonl"
-        run("rollout", "--team", getattr(served, name), "--prefixes", 6, "--k", 2, "-o", output)
+        options = ("--task", "recall", "--prefixes", 6, "--k", 2, "-o", output)
+        run("rollout", "--team", getattr(served, name), *options)
     there, here = records(tmp_path / "team.jsonl"), records(tmp_path / "local.jsonl")
     assert len(there) == 6
     same = [a["branches"] == b["branches"] for a, b in zip(there, here, strict=True)]

@@ -124,7 +124,7 @@ def fine_tune(
                 packing=False,
                 completion_only_loss=False,
                 dataset_kwargs={"skip_prepare_dataset": True},
-                activation_checkpointing=plan.parameters >= CHECKPOINTING,
+                **checkpointing(SFTConfig, plan.parameters >= CHECKPOINTING),
                 bf16=not cpu and not plan.small,
                 use_cpu=cpu,
                 eval_strategy="epoch" if held_out else "no",
@@ -179,6 +179,13 @@ def _load(start: ModelSpec, config: FineTuningConfig) -> tuple[Any, Any]:
             "out --full"
         )
     return load_trainable(start, config.lora if start.adapter is None else True)
+
+
+def checkpointing(arguments: type[Any], wanted: bool) -> dict[str, bool]:
+    """The argument of a trainer that saves memory by computing activations twice, by the name that
+    the installed transformers has: 5.19, which vLLM 0.32 asks for, knows only the older one."""
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    return {next(name for name in names if name in arguments.__dataclass_fields__): wanted}
 
 
 def _rows_at_once(small: bool, batch_size: int) -> int:

@@ -18,6 +18,7 @@ def budget() -> Budget:
     return Budget(600, {unit.name: unit.seconds for unit in UNITS})
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_process_of_its_own_says_what_it_took() -> None:
     peak = memory._peak("kept", "tiny", UNITS[0], 600)

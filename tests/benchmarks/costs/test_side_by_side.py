@@ -19,6 +19,7 @@ def test_processes_have_about_as_much_to_do() -> None:
     assert [len(part) for part in deal(units[:1], 2)] == [1]
 
 
+@pytest.mark.slow
 def test_two_processes_measure_the_table_of_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

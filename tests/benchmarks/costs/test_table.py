@@ -51,6 +51,7 @@ def test_the_table_has_the_commit_the_machine_and_every_row(
     assert not list(out.parent.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_adapters_are_measured_beside_their_base(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     out = tmp_path / "table.jsonl"

@@ -79,6 +79,7 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_at_once(
     assert isinstance(result.exception, error)
 
 
+@pytest.mark.slow
 def test_lengths_are_measured_side_by_side() -> None:
     command = "length --shape tiny --tokens 8 --tokens 24 --steps 2 --pocket-questions 2 --json"
     result = CliRunner().invoke(bench, command.split())

@@ -30,6 +30,8 @@ class ModelServer:
     "ids-in" takes ids and gives text, "text" refuses whatever OpenAI's API does not have.
 
     `requests` are the bodies it got, `begun` how many replies it began; `key` is what it asks for.
+    If it `mixes_logprobs`, it gives a request for the most probable tokens only the written one,
+    and -inf, while one for given tokens runs, as vLLM 0.32 does in one batch.
     """
 
     engine: Engine
@@ -38,6 +40,8 @@ class ModelServer:
     key: str | None = None
     context: int | None = 4096
     adapter: str | None = None
+    mixes_logprobs: bool = False
+    given_running: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -117,6 +121,8 @@ class ModelServer:
             return whole(writer, {"error": f"at most {MOST} log-probabilities"}, 400)
         if self.style == "text" and not isinstance(asked["prompt"], str):
             return whole(writer, {"error": "prompt must be a string"}, 400)
+        given = "logprob_token_ids" in asked
+        self.given_running += given
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -124,6 +130,7 @@ class ModelServer:
                 await self._write(writer, asked, session)
         finally:
             self.running -= 1
+            self.given_running -= given
         return None
 
     async def _write(
@@ -180,6 +187,8 @@ class ModelServer:
         def weighed(body: dict[str, Any], token: Token) -> dict[str, Any]:
             if sampling.logprobs is not None:
                 tops = {f"token_id:{other}": value for other, value in token.top}
+                if self.mixes_logprobs and self.given_running:
+                    tops = {f"token_id:{token.id}": token.logprob, "token_id:0": -9999.0}
                 body["choices"][0]["logprobs"] = {
                     "token_logprobs": [token.logprob], "top_logprobs": [tops],
                 }  # fmt: skip
@@ -200,7 +209,11 @@ class ModelServer:
             event(writer, choice(first, "", None, tops[: len(first)]))
             ended, tops = tokens[len(first) :], tops[len(first) :]
         body = choice(ended, stream.flush(), done.finish, tops)
-        event(writer, body if scored else weighed(body, Token(None, logprob=0.0)))
+        if not scored and ended and sampling.logprobs is not None:
+            values = await session.score(model, [*ids, *done.token_ids], range(info.codec.size))
+            ranked = sorted(enumerate(values), key=lambda each: -each[1])[: sampling.logprobs]
+            weighed(body, Token(ended[0], logprob=values[ended[0]], top=tuple(ranked)))
+        event(writer, body)
         event(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         return chunk(writer, b"")

@@ -513,3 +513,55 @@ async def test_plainer_servers_end_patches_by_their_text_or_say_that_they_cannot
         with pytest.raises(ConfigError, match="use until: sentence") as caught:
             await there.agenerate(QUESTIONS[1], policy=unsure)
         assert "\n" not in str(caught.value)
+
+
+async def test_scores_and_most_probable_tokens_are_right_beside_each_other(
+    pocket: dict[str, Candidate], local: LocalEngine
+) -> None:
+    """On a server that mixes them up within a batch, with models that share it."""
+    server = ModelServer(local, tuple(pocket), mixes_logprobs=True)
+    sampling = Sampling(8, 0.0, 1.0, logprobs=5)
+    async with serving(server):
+        engine = elsewhere(pocket, server)
+
+        async def top(engine: Any, question: str) -> list[Token]:
+            seen: list[Token] = []
+            prompt = (await engine.info("sft")).codec.encode(question, special=True)
+            async with engine.session(1) as session:
+                await session.generate("sft", prompt, sampling, seen.append)
+            return seen
+
+        async def score(question: str) -> list[float]:
+            prompt = (await engine.info(SWITCHER)).codec.encode(question, special=True)
+            async with engine.session(1) as session:
+                return await session.score(SWITCHER, prompt, [3, 4, 5])
+
+        listed, scores = await asyncio.gather(
+            asyncio.gather(*(top(engine, question) for question in QUESTIONS * 3)),
+            asyncio.gather(*(score(question) for question in QUESTIONS * 3)),
+        )
+        expected = [await top(local, question) for question in QUESTIONS]
+        for tokens, truth in zip(listed, expected * 3, strict=True):
+            assert [token.id for token in tokens] == [token.id for token in truth]
+            for token, other in zip(tokens, truth, strict=True):
+                assert dict(token.top) == pytest.approx(dict(other.top), abs=1e-6)
+        assert all(len(found) == 3 and max(found) < 0 for found in scores)
+        assert server.most_running > 1  # those of one kind run together
+        assert not engine.counters("sft").faults
+        await engine.close()
+
+
+async def test_another_clients_given_tokens_are_no_silent_harm(
+    pocket: dict[str, Candidate], local: LocalEngine
+) -> None:
+    server = ModelServer(local, tuple(pocket), mixes_logprobs=True)
+    async with serving(server):
+        engine = elsewhere(pocket, server, retries=1)
+        prompt = (await engine.info("sft")).codec.encode(QUESTIONS[0], special=True)
+        server.given_running += 1
+        async with engine.session(1) as session:
+            for count in (1, 5):
+                sampling = Sampling(8, 0.0, 1.0, logprobs=count)
+                with pytest.raises(UnavailableError, match="lacks the most probable tokens"):
+                    await session.generate("sft", prompt, sampling, print)
+        await engine.close()

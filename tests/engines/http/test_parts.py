@@ -266,6 +266,33 @@ def test_a_reply_without_the_logprobs_that_were_asked_for_is_a_fault() -> None:
         read_piece(reply(text=None), PLAIN, 300, Sampling(4))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "tops"),
+    [
+        (5, {"token_id:7": -0.5, "token_id:0": -9999.0}),
+        (5, {"token_id:7": -0.5}),
+        (1, {"token_id:7": -0.5, "token_id:0": -9999.0}),
+        (1, {"token_id:0": -9999.0}),
+    ],
+)
+def test_what_vllm_gives_in_one_batch_with_given_tokens_is_a_fault(
+    wanted: int, tops: dict[str, float]
+) -> None:
+    right = {f"token_id:{token}": -1.0 - token for token in range(wanted)}
+    for listed, harm in ((right, False), (tops, True)):
+        data = reply(logprobs={"token_logprobs": [-0.5], "top_logprobs": [listed]})
+        if harm:
+            with pytest.raises(RetryableError, match="lacks the most probable tokens"):
+                read_piece(data, VLLM, 300, Sampling(4, logprobs=wanted))
+        else:
+            (token,) = read_piece(data, VLLM, 300, Sampling(4, logprobs=wanted)).tokens
+            assert len(token.top) == wanted
+    # A model with fewer tokens than are asked for has no more to list.
+    all_there_are = {"token_id:0": -0.7, "token_id:1": -0.7}
+    data = reply(logprobs={"token_logprobs": [-0.7], "top_logprobs": [all_there_are]})
+    assert read_piece(data, VLLM, 2, Sampling(4, logprobs=5)).tokens
+
+
 async def parts(data: bytes, cuts: Iterable[int]) -> AsyncIterator[bytes]:
     begin = 0
     for end in [*sorted(cuts), len(data)]:

@@ -1,11 +1,12 @@
 """vLLM as far as this package's own bookkeeping sees it: what an engine writes is a function of all
-the tokens that it holds, and an open request drops the last token of every turn, as vLLM 0.32 does.
+the tokens that it holds, an open request drops the last token of every turn, and it keeps the
+interval between its outputs that it was opened with, as vLLM 0.32 does.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,7 @@ class AsyncEngineArgs:
     runner: str = "auto"
     device_ids: list[int] | None = None
     async_scheduling: bool = False
+    distributed_executor_backend: str | None = None
 
     def create_engine_config(self) -> Any:
         if "unsupported" in self.model:
@@ -105,12 +107,14 @@ class SamplingParams:
     logprob_token_ids: list[int] | None = None
     detokenize: bool = True
     structured_outputs: Any = None
+    stream_interval: int | None = None
 
 
 @dataclass
 class FakeLLM:
-    """An engine. `asked` has the tokens of each input, `open` the requests that have not ended.
-    `dead` it answers no more; each of its tokens waits for `pause`."""
+    """An engine. `asked` has the tokens of each input, `open` the requests that have not ended,
+    `outputs` is the number of its outputs. `dead` it answers no more; each of its tokens waits for
+    `pause`."""
 
     vllm_config: Any
     executor: Any
@@ -119,6 +123,7 @@ class FakeLLM:
     dead: bool = False
     ended: bool = False
     end_after: int | None = None
+    outputs: int = 0
     pause: Callable[[], Any] | None = None
 
     @property
@@ -142,10 +147,13 @@ class FakeLLM:
         try:
             if isinstance(prompt, AsyncGenerator):
                 held: list[int] = []
+                written = 0
                 async for given in prompt:
                     held += given.prompt["prompt_token_ids"]
                     self.asked.append(list(given.prompt["prompt_token_ids"]))
-                    async for output in self._write(held, given.sampling_params):
+                    turn = replace(given.sampling_params, stream_interval=params.stream_interval)
+                    async for output in self._write(held, turn, written):
+                        written += len(output.outputs[0].token_ids)
                         yield output
                     held.pop()  # drawn, and not computed
             else:
@@ -156,7 +164,10 @@ class FakeLLM:
         finally:
             self.open.discard(request_id)
 
-    async def _write(self, held: list[int], params: SamplingParams) -> AsyncIterator[Any]:
+    async def _write(
+        self, held: list[int], params: SamplingParams, earlier: int = 0
+    ) -> AsyncIterator[Any]:
+        tokens, reports = list[int](), list[Any]()
         for number in range(1, params.max_tokens + 1):
             if self.pause is not None:
                 await self.pause()
@@ -171,13 +182,19 @@ class FakeLLM:
                 finish = "stop"
             elif number == params.max_tokens or number == self.end_after:
                 finish = "length"
-            yield output([token], reported, finish)
+            tokens.append(token)
+            reports.append(reported)
+            first = number == 1 and not earlier
+            if finish or first or len(tokens) >= (params.stream_interval or 1):
+                self.outputs += 1
+                yield output(tokens, reports, finish)
+                tokens, reports = [], []
             if finish:
                 return
 
 
-def output(tokens: list[int], reported: Any, finish: str | None, **more: Any) -> Any:
-    completion = SimpleNamespace(token_ids=tokens, logprobs=[reported], finish_reason=finish)
+def output(tokens: list[int], reports: list[Any], finish: str | None, **more: Any) -> Any:
+    completion = SimpleNamespace(token_ids=tokens, logprobs=reports, finish_reason=finish)
     return SimpleNamespace(
         outputs=[completion], num_cached_tokens=0, finished=finish is not None, **more
     )
@@ -202,7 +219,7 @@ def fake_library(made: list[FakeLLM], *, cpu: bool = True) -> Library:
         AsyncEngineArgs=AsyncEngineArgs,
         AsyncLLM=make,
         Executor=SimpleNamespace(get_class=lambda config: "executor"),
-        tied=lambda executor: f"tied {executor}",
+        tied=lambda executor, *, alone: f"tied {executor}{', alone' if alone else ''}",
         SamplingParams=SamplingParams,
         StructuredOutputsParams=SimpleNamespace,
         StreamingInput=lambda prompt, sampling_params: SimpleNamespace(

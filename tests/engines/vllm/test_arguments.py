@@ -115,13 +115,16 @@ def test_sampling_becomes_vllms_parameters() -> None:
     )
     options = SamplingOptions(top_k=5, stop_token_ids=(7,))
     sampling = Sampling(16, 0.7, 0.9, stop_token_ids=(500,), choices=(3, 4), options=options)
-    made = writing_parameters(info, [1, 2], sampling, -1, None)
+    made = writing_parameters(info, [1, 2], sampling, -1, None, watched=True)
     assert made["max_tokens"] == 17
     assert made["stop_token_ids"] == [2, 7]  # the model has no 500
     assert made["logprob_token_ids"] == [3, 4]
     assert made["logit_bias"] == {9: -100.0}
     assert made["seed"] == (1 << 63) - 1
-    assert "seed" not in writing_parameters(info, [1], Sampling(16, 0.0, 1.0), 5, None)
+    assert "stream_interval" not in made
+    made = writing_parameters(info, [1], Sampling(16, 0.0, 1.0), 5, None, watched=False)
+    assert "seed" not in made
+    assert made["stream_interval"] == 16
 
 
 def team(folder: Path, model: str, **changes: Any) -> Path:

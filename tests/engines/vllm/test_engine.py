@@ -72,8 +72,63 @@ async def test_a_patch_is_what_the_model_writes(make: Make) -> None:
     assert done.finish == "length"
     counters = made.engine.counters("m0")
     assert (counters.requests, counters.written_tokens, counters.prompt_tokens) == (1, 8, 3)
-    assert made.fakes[0].executor == "tied executor"
+    assert made.fakes[0].executor.startswith("tied executor")
     assert not made.fakes[0].open
+
+
+@pytest.mark.parametrize(
+    ("cpu", "bind", "arguments", "alone"),
+    [
+        (True, "nobind", {}, True),
+        (True, "auto", {}, False),
+        (True, None, {}, False),
+        (True, "nobind", {"tensor_parallel_size": 2}, False),
+        (True, "nobind", {"distributed_executor_backend": "mp"}, False),
+        (False, "nobind", {}, False),
+    ],
+)
+async def test_a_single_worker_on_a_cpu_has_no_process_of_its_own(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu: bool,
+    bind: str | None,
+    arguments: dict[str, Any],
+    alone: bool,
+) -> None:
+    """Unless the user binds threads to cores, or asks for it."""
+    if bind is None:
+        monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    else:
+        monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", bind)
+    made = make(EngineConfig(kind="vllm", vllm=arguments), cpu)
+    await made.engine.load("m0")
+    assert made.fakes[0].executor == f"tied executor{', alone' if alone else ''}"
+
+
+@pytest.mark.parametrize("settings", [FRESH, KEPT])
+async def test_a_patch_comes_token_by_token_only_where_that_is_needed(
+    make: Make, settings: EngineConfig
+) -> None:
+    """Also in an open request, which keeps to what it was opened with."""
+    made = make(settings)
+    prompt, seen, counts = list(PROMPT), list[Token](), list[int]()
+    async with made.engine.session(1, 256) as session:
+        for sampling, on_token in (
+            (GREEDY, None),
+            (Sampling(6, 0.0, 1.0, choices=(5, 6)), None),
+            (GREEDY, seen.append),
+            (GREEDY, None),
+            (GREEDY, None),
+            (Sampling(8, 0.0, 1.0, stop=("never written",)), None),
+        ):
+            before = made.fakes[0].outputs if made.fakes else 0
+            done = await session.generate("m0", prompt, sampling, on_token)
+            assert done.token_ids == written(prompt, sampling.max_tokens)
+            counts.append(made.fakes[0].outputs - before)
+            prompt += [*done.token_ids, 100]
+    again = 1 if settings is KEPT else 2  # an open request has had its first token
+    assert counts == [2, 2, 8, 2, again, 8]
+    assert len(seen) == 8
 
 
 async def test_the_prompt_given_is_not_changed(make: Make) -> None:

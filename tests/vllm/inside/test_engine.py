@@ -242,7 +242,7 @@ async def test_formats_are_kept_to(engine: VllmEngine, wanted: dict[str, Any]) -
     assert state is not None
     pattern = {"choice": "12|345", "regex": "[0-9]{2,4}", "grammar": "78"}[answer_format.kind]
     for ids in (await prompts(engine))[:4]:
-        constraint = state.constraint(0)
+        constraint = state.constraint(0, b"")
         done = await written(engine, "aligned", ids, replace(GREEDY, constraint=constraint))
         assert re.fullmatch(pattern, info.codec.decode(done.token_ids))
 

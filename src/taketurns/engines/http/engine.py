@@ -123,11 +123,13 @@ class HttpEngine:
         key = _key(candidate.name, endpoint)
 
         async def ask(url: str) -> ServerReport:
-            began = asyncio.get_running_loop().time()
+            replica, clock = self.fleet().replica(url), asyncio.get_running_loop().time
             try:
-                able = await probe(self.fleet().client, url, key, candidate, codec)
+                async with replica.gate.passing("given"):  # another model's requests may run there
+                    began = clock()
+                    able = await probe(self.fleet().client, url, key, candidate, codec)
             except RetryableError as fault:
-                self.fleet().replica(url).failed(fault, began)
+                replica.failed(fault, began)
                 return ServerReport(url, None, str(fault), down=True)
             except (ConfigError, EngineError) as error:
                 return ServerReport(url, None, str(error))

@@ -24,6 +24,7 @@ from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import ServerCapabilities
 from taketurns.engines.http.routing import Router, Unreachable
 from taketurns.engines.http.time_limit import TIMES, Allowance
+from taketurns.engines.logprobs_gate import Kind
 from taketurns.errors import EngineError, UnavailableError
 
 T = TypeVar("T")
@@ -107,12 +108,13 @@ class Fleet:
         key: int,
         attempt: Callable[[Replica, float], Awaitable[T]],
         counters: RequestCounters,
+        kind: Kind = "plain",
     ) -> T:
         """Call `attempt` with one server after another until it raises no RetryableError, and
-        return its result. The second argument of `attempt` is its time limit in seconds. Raises
-        UnavailableError, with the last failure of each server, after `retries` repetitions, when
-        the time is up, or if no server is healthy. Time in the queue of a busy server does not
-        count."""
+        return its result. The second argument of `attempt` is its time limit in seconds, and `kind`
+        says which log-probabilities it asks for. Raises UnavailableError, with the last failure of
+        each server, after `retries` repetitions, when the time is up, or if no server is healthy.
+        Time in the queue of a busy server does not count."""
         router, tried, faults = self.router(served), list[Replica](), dict[str, str]()
         clock, timeout = asyncio.get_running_loop().time, self.settings.timeout
         allowance = Allowance(TIMES * timeout, clock)
@@ -128,11 +130,12 @@ class Fleet:
                     f"no server of {served.info.name} can be reached ({error}): see its log, or "
                     "run taketurns check"
                 ) from error
-            began = clock()
-            counters.requests += 1
             try:
-                with allowance.spending():
-                    result = await attempt(replica, min(timeout, allowance.left))
+                async with replica.gate.passing(kind):
+                    began = clock()
+                    counters.requests += 1
+                    with allowance.spending():
+                        result = await attempt(replica, min(timeout, allowance.left))
             except RetryableError as fault:
                 replica.failed(fault, began)
                 counters.faults[str(fault)] += 1

@@ -15,6 +15,7 @@ from taketurns.engines.http.fleet import ModelServers, RequestCounters
 from taketurns.engines.http.formats import format_field
 from taketurns.engines.http.protocol import Piece, PromptUsage, read_piece
 from taketurns.engines.http.requests import ServerCapabilities, writing_request
+from taketurns.engines.logprobs_gate import Kind
 from taketurns.engines.patch_tokens import MOST_LISTED, PatchTokens, weighs
 from taketurns.errors import UnavailableError
 from taketurns.types import HANDED_OVER, Completion, Sampling, SamplingOptions, Token
@@ -44,6 +45,15 @@ class PatchRequest:
         self._criterion = sampling.stopping
         self._hidden = False  # a stream left out tokens, so the rest is requested without one
         self._asked = replace(sampling, logprobs=listed)
+
+    @property
+    def kind(self) -> Kind:
+        """Which log-probabilities its requests ask a server for that reports given ones."""
+        if not self.served.abilities.exact_scores:
+            return "plain"
+        if self._asked.choices:
+            return "given"
+        return "plain" if self._asked.logprobs is None else "top"
 
     async def go_on(self, client: Client, url: str, seconds: float, token_seconds: float) -> None:
         """Request the rest of the patch from the server at `url`. The request may take `seconds`,

@@ -175,9 +175,12 @@ def read_piece(
     ):
         raise RetryableError(f"the reply has token ids outside the model's {vocabulary} ids")
     if sampling.logprobs is not None:
-        weighed = _listed_by_token if abilities.verbose else _weighed
-        tokens = tuple(weighed(choice, ids, sampling.logprobs))
-        return Piece(tokens, finish=finish, usage=usage, written=written)
+        if abilities.verbose:
+            tokens = _listed_by_token(choice, ids, sampling.logprobs)
+        else:
+            least = min(sampling.logprobs, vocabulary) if abilities.exact_scores else 0
+            tokens = _weighed(choice, ids, sampling.logprobs, least)
+        return Piece(tuple(tokens), finish=finish, usage=usage, written=written)
     scores = _scored(choice, len(ids), sampling.choices)
     return Piece(tuple(map(Token, ids)), scores, finish=finish, usage=usage, written=written)
 
@@ -280,19 +283,22 @@ def _shown(value: Any) -> str:
         return "JSON that is nested too deeply"
 
 
-def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
-    """Tokens with their log-probabilities and with the most probable tokens at their positions."""
+def _weighed(choice: Mapping[str, Any], ids: Sequence[int], wanted: int, least: int) -> list[Token]:
+    """Tokens with their log-probabilities and with the `wanted` most probable tokens at their
+    positions. Raises RetryableError if fewer than `least` are listed."""
     if not ids:
         return []
+    tokens = []
     try:
         logprobs = choice["logprobs"]
         chosen, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
-        return [
-            Token(token, logprob=_logprob(logprob), top=_ranked(_mapped(top), wanted))
-            for token, logprob, top in zip(ids, chosen, tops, strict=True)
-        ]
+        for token, logprob, top in zip(ids, chosen, tops, strict=True):
+            likely = _mapped(top)
+            _check_listed(likely, least)
+            tokens.append(Token(token, logprob=_logprob(logprob), top=_ranked(likely, wanted)))
     except _WRONG as error:
         raise _unweighed() from error
+    return tokens
 
 
 def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int) -> list[Token]:
@@ -315,6 +321,15 @@ def _listed_by_token(choice: Mapping[str, Any], ids: Sequence[int], wanted: int)
     if entries or len(tokens) != len(ids):
         raise _unweighed()
     return tokens[::-1]
+
+
+def _check_listed(likely: Sequence[Likely], least: int) -> None:
+    """Raise RetryableError if fewer than `least` most probable tokens are listed."""
+    if least and (len(likely) < least or any(token.logprob == -inf for token in likely)):
+        raise RetryableError(
+            "the reply lacks the most probable tokens, as vLLM 0.32 replies to a request in one "
+            "batch with another client's for given tokens: give each client a server"
+        )
 
 
 def _ranked(likely: Sequence[Likely], wanted: int) -> tuple[tuple[int, float], ...]:

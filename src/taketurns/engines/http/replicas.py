@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from taketurns.engines.http.faults import RetryableError
+from taketurns.engines.logprobs_gate import LogprobsGate
 
 FIRST_COOLDOWN, LONGEST_COOLDOWN = 0.5, 30.0  # seconds
 
@@ -21,7 +22,8 @@ FIRST_COOLDOWN, LONGEST_COOLDOWN = 0.5, 30.0  # seconds
 @dataclass(eq=False)
 class Replica:
     """A server at `url` that gets at most `limit` concurrent requests. `first_cooldown` is the
-    cooldown in seconds after a first failure; `clock` gives the time."""
+    cooldown in seconds after a first failure; `clock` gives the time. Its models share the `gate`,
+    because a server may run their requests in one batch."""
 
     url: str
     limit: int
@@ -32,6 +34,7 @@ class Replica:
     open: bool = False  # it failed, and has not listed its models since
     last_fault: str = ""
     trial: asyncio.Task[None] | None = None
+    gate: LogprobsGate = field(default_factory=LogprobsGate)
 
     def __post_init__(self) -> None:
         self._cooldown_until = 0.0

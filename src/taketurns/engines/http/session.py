@@ -14,6 +14,7 @@ from taketurns.engines.http.patch_request import PatchRequest
 from taketurns.engines.http.protocol import PromptUsage, read_scores, read_usage
 from taketurns.engines.http.replicas import Replica
 from taketurns.engines.http.requests import scoring_request
+from taketurns.engines.logprobs_gate import Kind
 from taketurns.engines.patch_tokens import scores_fit
 from taketurns.types import Completion, Sampling
 from taketurns.utils.seeds import derive
@@ -63,7 +64,7 @@ class HttpSession:
             await patch.go_on(fleet.client, url, seconds, fleet.settings.token_timeout)
 
         try:
-            await fleet.request_with_retry(served, self._home, attempt, counters)
+            await fleet.request_with_retry(served, self._home, attempt, counters, patch.kind)
         finally:
             patch.count(counters)
         return patch.completion()
@@ -84,7 +85,8 @@ class HttpSession:
             counters.read(read_usage(reply) or PromptUsage())
             return scores
 
-        return await fleet.request_with_retry(served, self._home, attempt, counters)
+        kind: Kind = "given" if served.abilities.exact_scores else "plain"
+        return await fleet.request_with_retry(served, self._home, attempt, counters, kind)
 
     @asynccontextmanager
     async def fork(self, seed: int) -> AsyncIterator[HttpSession]:

@@ -26,6 +26,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
+from taketurns.engines.local import packed_products
+
 ROWS = 4  # a CPU multiplies four rows faster than two or three
 BLOCK = 32  # tokens per row in a forward that encodes
 _EXPERTS = frozenset(  # names of the number of a layer's experts in configurations
@@ -34,6 +36,7 @@ _EXPERTS = frozenset(  # names of the number of a layer's experts in configurati
 NAME = "taketurns_exact"  # of the attention that `enable` gives a model
 _MULTIPLES = (1, 4, 8, 16, 32)  # candidates for the number that divides the rows of a product
 _FEW = (1, 2, 3, 5, 8, 16)
+_KNOWN = "taketurns_agreements"  # what a layer keeps of its measurements
 _BLOCKS = (1, 2, 3, 5, 8, 16, 64)  # numbers of answers whose blocks are tried together
 
 
@@ -58,13 +61,9 @@ def measure(model: Any, lanes: int) -> Shapes | None:
     the largest batches. None for a model without such weights. Up to 64 answers the shapes are the
     same, so an answer does not depend on the engine's batch limit."""
     lanes = max(lanes, 64)
-    random = torch.Generator().manual_seed(0)
-    products = [
-        _Product(module, torch.randn((BLOCK * _BLOCKS[-1], width), generator=random), is_output)
-        for module, width, is_output in _weights(model)
-    ]
+    products = [_Product(*weights) for weights in _weights(model)]
     # Routers of experts are linear layers too, but they do not return a product.
-    products = [p for p in products if isinstance(p.layer(p.inputs[:1]), Tensor)]
+    products = [p for p in products if isinstance(p.layer(torch.zeros(1, p.width)), Tensor)]
     if not products:
         return None
     best = (0, 0)
@@ -81,20 +80,33 @@ def measure(model: Any, lanes: int) -> Shapes | None:
 
 @dataclass(frozen=True, slots=True)
 class _Product:
-    """A layer that multiplies `inputs` `[tokens, width]`."""
+    """A layer that multiplies inputs `[tokens, width]`."""
 
     layer: Any
-    inputs: Tensor
+    width: int
     is_output: bool
 
     def agrees(self, rows: int, batches: Sequence[int]) -> int:
         """The largest of `batches` up to which a product of `rows * batch` rows agrees: its first
-        and last `rows` rows equal those of a product of these rows alone."""
+        and last `rows` rows equal those of a product of these rows alone. The layer keeps the
+        result, because every adapter that is loaded on it asks again."""
+        layer = self.layer
+        known = vars(layer).setdefault(_KNOWN, {})
+        ways = (type(layer), layer.weight._version, packed_products.multiplies(layer))
+        key = (*ways, torch.get_num_threads(), self.is_output, rows, tuple(batches))
+        if key not in known:
+            known[key] = self._agrees(rows, batches)
+        agreed: int = known[key]
+        return agreed
+
+    def _agrees(self, rows: int, batches: Sequence[int]) -> int:
         if self.is_output:  # as wide as the vocabulary, so only a few are tried
             batches = [batch for batch in batches if batch in _FEW or batch == batches[-1]]
+        random = torch.Generator().manual_seed(0)
+        inputs = torch.randn((rows * batches[-1], self.width), generator=random)
         agreed = 0
         for batch in batches:
-            whole = self.inputs[: rows * batch]
+            whole = inputs[: rows * batch]
             product = self.layer(whole)
             for part in {(0, rows), (rows * (batch - 1), rows * batch)}:
                 if not torch.equal(product[slice(*part)], self.layer(whole[slice(*part)])):

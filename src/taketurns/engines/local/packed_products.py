@@ -42,8 +42,8 @@ def used() -> Iterator[None]:
 
 
 def pack(model: Any) -> bool:
-    """Pack the weights of a model's linear layers, for where they are `used`. Packs anew if they
-    are packed, since the number of threads may have changed. Returns whether all are packed: none
+    """Pack the weights of a model's linear layers, for where they are `used`. Those that are packed
+    stay as they are, unless the number of threads has changed. Returns whether all are packed: none
     are on another device, in another precision, if they are too large, or if no product of one of
     them agrees."""
     layers = [module for module in model.modules() if _is_linear(module)]
@@ -53,6 +53,10 @@ def pack(model: Any) -> bool:
     kinds: dict[tuple[int, ...], Callable[[Tensor, Tensor | None], Product] | None] = {}
     products = []
     for layer in layers:
+        packed = vars(layer).get("forward")
+        if isinstance(packed, _PackedProduct) and packed.current:
+            products.append(packed)
+            continue
         rows = _rows(layer)
         shape = (*rows.shape, layer.bias is not None)
         if shape not in kinds:
@@ -71,6 +75,11 @@ def is_packed(model: Any) -> bool:
     return any(isinstance(vars(m).get("forward"), _PackedProduct) for m in model.modules())
 
 
+def multiplies(layer: Any) -> bool:
+    """Whether a layer multiplies with packed weights here."""
+    return _USED.get() and isinstance(vars(layer).get("forward"), _PackedProduct)
+
+
 def unpack(model: Any) -> None:
     """Drop the packed weights."""
     for module in model.modules():
@@ -86,6 +95,13 @@ class _PackedProduct:
         self._layer = layer
         self._multiply = multiply
         self._version = layer.weight._version
+        self._threads = torch.get_num_threads()
+
+    @property
+    def current(self) -> bool:
+        """Whether the weights and the number of threads are those for which it was packed."""
+        unchanged = self._layer.weight._version == self._version
+        return unchanged and torch.get_num_threads() == self._threads
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self._layer

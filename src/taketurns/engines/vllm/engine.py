@@ -21,9 +21,9 @@ from taketurns.checkpoints.model_config import (
 from taketurns.checkpoints.text import TextCodec
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ALL_OPTIONS, Capability, ModelInfo
+from taketurns.engines.logprobs_gate import LogprobsGate
 from taketurns.engines.vllm.arguments import context_of
 from taketurns.engines.vllm.engine_thread import EngineThread
-from taketurns.engines.vllm.gate import LogprobsGate
 from taketurns.engines.vllm.library import Library, import_vllm, require_vllm
 from taketurns.engines.vllm.open_requests import OpenRequests
 from taketurns.engines.vllm.running import ModelCounters, Reservations, RunningModel

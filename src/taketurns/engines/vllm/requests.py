@@ -18,11 +18,14 @@ def writing_parameters(
     sampling: Sampling,
     seed: int,
     listed: int | None,
+    *,
+    watched: bool,
 ) -> dict[str, Any]:
     """The parameters of a request for a patch after `prompt`, and for one token more if it asks for
-    `Sampling.choices`. `listed` is the number of most probable tokens that are reported. There are
-    no stop strings: they may begin before the patch, so they are found on this side. A format is
-    apart (`structured`)."""
+    `Sampling.choices`. `listed` is the number of most probable tokens that are reported. A patch
+    that is not `watched` comes in two outputs, its first token and the rest: each output costs
+    this process as much as a step of a small model. There are no stop strings: they may begin
+    before the patch, so they are found on this side. A format is apart (`structured`)."""
     options = sampling.options
     own = () if options.ignore_eos else info.end_token_ids.union(sampling.stop_token_ids)
     parameters: dict[str, Any] = {
@@ -33,6 +36,8 @@ def writing_parameters(
         "stop_token_ids": [i for i in sorted({*own, *options.stop_token_ids}) if _known(info, i)],
         "detokenize": False,
     }
+    if not watched:
+        parameters["stream_interval"] = parameters["max_tokens"]
     if sampling.temperature > 0:
         parameters["seed"] = seed & _SEED_BITS
     if listed is not None:

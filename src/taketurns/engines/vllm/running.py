@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from taketurns.engines.base import ModelInfo
-from taketurns.engines.vllm.gate import Kind, LogprobsGate
+from taketurns.engines.logprobs_gate import Kind, LogprobsGate
 from taketurns.engines.vllm.library import Library
 from taketurns.errors import EngineError, UnavailableError, one_line
 

@@ -189,10 +189,11 @@ async def _start_in_turn(library: Library, group: Sequence[PreparedEngine]) -> l
 
 async def _start(library: Library, prepared: PreparedEngine) -> StartedEngine:
     plan, config = prepared.plan, prepared.config
+    alone = _worker_is_alone(library, prepared)
     began = time.monotonic()
 
     def make() -> Any:
-        executor = library.tied(library.Executor.get_class(config))
+        executor = library.tied(library.Executor.get_class(config), alone=alone)
         return library.AsyncLLM(
             config, executor, log_stats=False, log_requests=False, start_engine_loop=False
         )
@@ -223,6 +224,16 @@ async def _start(library: Library, prepared: PreparedEngine) -> StartedEngine:
         ) from error
     LOG.info("%s runs in vLLM after %.0f seconds", plan.names, time.monotonic() - began)
     return StartedEngine(plan, llm, adapters)
+
+
+def _worker_is_alone(library: Library, prepared: PreparedEngine) -> bool:
+    """Whether an engine's worker runs in the engine's own process. On a CPU vLLM 0.32 gives it a
+    process, to bind its threads to cores; both then spin while they wait for each other, up to a
+    second after every step, on cores that the team's other engines need."""
+    parallel = prepared.config.parallel_config
+    single = parallel.tensor_parallel_size * parallel.pipeline_parallel_size == 1
+    asked = "distributed_executor_backend" in prepared.plan.further
+    return library.cpu and single and not asked and not library.binds
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taketurns.engines.vllm.gate import Kind, LogprobsGate
+from taketurns.engines.logprobs_gate import Kind, LogprobsGate
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -1,4 +1,4 @@
-"""Requests that must not be in one batch."""
+"""Requests to vLLM that must not be in one batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Kind = Literal["plain", "top", "given"]
 
 class LogprobsGate:
     """Keeps requests for the most probable tokens ("top") and requests for given tokens ("given")
-    out of one batch. vLLM's first model runner (0.32, always on a CPU) gives all of a batch the
-    form of the latter, and the former get -inf. Others ("plain") pass at once. In turn, so that
-    neither kind waits forever."""
+    out of one batch of an engine or a server. vLLM's first model runner (0.32, always on a CPU)
+    gives all of a batch the form of the latter, and the former get -inf. Others ("plain") pass at
+    once. In turn, so that neither kind waits forever."""
 
     def __init__(self) -> None:
         self._kind: Kind | None = None
