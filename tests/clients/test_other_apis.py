@@ -54,6 +54,7 @@ RESPONSES = ("openai", "with_openai_responses.py")
 AGENTS = ("openai-agents", "with_openai_agents.py")
 LANGCHAIN = ("langchain", "with_tools.py")
 PYDANTIC_AI = ("pydantic-ai", "with_tools.py")
+NAMES = {"langchain": "langchain-openai"}  # in the table, of environments
 
 
 @pytest.mark.parametrize("mode", ["text", "conversation"])
@@ -74,6 +75,7 @@ def test_a_stream_of_openai_s_responses(clients: Environments) -> None:
         *((LANGCHAIN, mode) for mode in ("bound", "bound_stream", "function_calling")),
         *((PYDANTIC_AI, mode) for mode in ("tool_output", "tool_output_responses")),
     ],
+    ids=lambda part: part if isinstance(part, str) else NAMES.get(part[0], part[0]),
 )
 def test_objects_by_tools_and_formats(
     clients: Environments, client: tuple[str, str], mode: str
