@@ -131,9 +131,9 @@ async def longest_silence(url: str, body: dict[str, Any]) -> float:
 def measure_overhead(levels: Sequence[int]) -> None:
     """Measure what HTTP adds to a scripted engine's first token and to every further one."""
     with served("-m", "benchmarks.serving.measure", "serve-scripted") as (url, pid):
-        asyncio.run(overhead(url, pid, 4, 4))  # first touches
+        asyncio.run(overhead(url, pid, 64, 128))  # a process takes longer over its first requests
         for streams in levels:
-            show(asyncio.run(overhead(url, pid, streams, 3 * streams)))
+            show(asyncio.run(overhead(url, pid, streams, 10 * streams)))
 
 
 def show(figures: dict[str, Any]) -> None:
