@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns import Candidate, ConfigError, ModelSpec, Policy, Query, ScriptedEngine, Team, Trace
+from taketurns import Candidate, ConfigError, ModelSpec, Query, ScriptedEngine, Team
 from taketurns.config.pair_rules import DeferralRule
-from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.head import Head, HeadConfig, Scale
 from tests.token_level.reference import deferred, plain
+from tests.token_level.teams import TOKENS, made, tokens
 
 QUESTIONS = ("the street", "at noon, ", "it is her", "red house. ", "a", "no one.")
-TOKENS, SIZE = 32, 64
+SIZE = 64
 
 
 def head(
@@ -30,18 +30,6 @@ def head(
     bias = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0]])
     layers = dict.fromkeys(names, (-1,)) if mode == "speaker" else {names[0]: (-1,)}
     return Head(HeadConfig(mode, tuple(names), names[0], layers), {names[0]: scale}, bias)
-
-
-def made(models: Mapping[str, str], switcher: DeferralSwitcher, **changes: Any) -> Team:
-    specs = {name: ModelSpec(folder, prompt="{text}") for name, folder in models.items()}
-    settings: dict[str, Any] = {"max_tokens": TOKENS, "patch_size": TOKENS, "temperature": 0.0}
-    candidates = [Candidate(name, spec) for name, spec in specs.items()]
-    return Team(candidates, LocalEngine(specs), switcher, Policy(**settings | changes))
-
-
-def tokens(trace: Trace) -> list[tuple[int | None, int]]:
-    assert trace.error is None
-    return [(patch.speaker, token) for patch in trace.patches for token in patch.token_ids]
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7])

@@ -28,7 +28,9 @@ from taketurns.config.policy import Guard, PatchRule
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.mentor import OPTIONS, QUESTION, MentorSwitcher
 from taketurns.utils.seeds import derive
+from tests.token_level import teams
 from tests.token_level.reference import mentored, plain
+from tests.token_level.teams import tokens
 
 QUESTIONS = ("the street", "at noon, ", "it is her", "red house. ")
 TOKENS, LOOKAHEAD, RATE = 24, 3, 0.5
@@ -54,15 +56,8 @@ def mentored_pair(
 
 
 def made(models: Mapping[str, str], rule: MentorRule, **changes: Any) -> Team:
-    specs = {name: ModelSpec(folder, prompt="{text}") for name, folder in models.items()}
-    settings: dict[str, Any] = {"max_tokens": TOKENS, "patch_size": TOKENS, "temperature": 0.0}
-    candidates = [Candidate(name, spec) for name, spec in specs.items()]
-    return Team(candidates, LocalEngine(specs), MentorSwitcher(rule), Policy(**settings | changes))
-
-
-def tokens(trace: Trace) -> list[tuple[int | None, int]]:
-    assert trace.error is None
-    return [(patch.speaker, token) for patch in trace.patches for token in patch.token_ids]
+    settings = {"max_tokens": TOKENS, "patch_size": TOKENS, **changes}
+    return teams.made(models, MentorSwitcher(rule), **settings)
 
 
 def test_an_answer_is_that_of_plain_forwards(mentored_pair: dict[str, str], printable: Any) -> None:

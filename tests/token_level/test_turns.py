@@ -8,28 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns import Candidate, ModelSpec, Policy, Query, Team, Trace
+from taketurns import Query
 from taketurns.config.pair_rules import BacoRule, NudgingRule
-from taketurns.engines.local.engine import LocalEngine
 from taketurns.switchers.baco import FUNCTION_WORDS, BacoSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.switchers.pair import PairSwitcher
 from tests.token_level.reference import BaseWrites, plain, turns
+from tests.token_level.teams import TOKENS, made, tokens
 
 QUESTIONS = ("the street", "at noon, ", "it is her", "red house. ", "a", "no one.")
-TOKENS = 32
-
-
-def made(models: Mapping[str, str], switcher: PairSwitcher, **changes: Any) -> Team:
-    specs = {name: ModelSpec(folder, prompt="{text}") for name, folder in models.items()}
-    settings: dict[str, Any] = {"max_tokens": TOKENS, "patch_size": TOKENS, "temperature": 0.0}
-    candidates = [Candidate(name, spec) for name, spec in specs.items()]
-    return Team(candidates, LocalEngine(specs), switcher, Policy(**settings | changes))
-
-
-def tokens(trace: Trace) -> list[tuple[int | None, int]]:
-    assert trace.error is None
-    return [(patch.speaker, token) for patch in trace.patches for token in patch.token_ids]
 
 
 def entropy(probabilities: torch.Tensor) -> float:
