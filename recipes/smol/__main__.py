@@ -63,7 +63,8 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     """The steps in order; a step may read what those before it made."""
     work: Path = options.work.expanduser().resolve()
     cache: Path = options.cache.expanduser().resolve()
-    base, solver, size = BASE.folder_in(cache), SOLVER.folder_in(cache), options.size
+    base, solver = BASE.folder_in(cache), SOLVER.folder_in(cache)
+    size: float = options.size
     questions, random_team = work / "questions", work / "random.yaml"
 
     def make(name: str, output: Path, function: Callable[[], object]) -> Step:

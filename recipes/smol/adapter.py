@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.smol.documents import LEARNED_NOT, Document
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.training.epochs import last_checkpoint
 from taketurns.utils.files import atomic_folder
 
@@ -34,7 +35,8 @@ def train_adapter(
         r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    model = get_peft_model(plain, lora)
+    with asked_by_an_old_name():
+        model = get_peft_model(plain, lora)
     batches = _batches(documents)
     checkpoints = folder.with_name(f"{folder.name}.checkpoints")
     trainer = Trainer(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def load_tasks(questions: Path) -> list[Task]:
     ]
 
 
-def make_questions(data: Path, cache: Path, folder: Path) -> None:
+def make_questions(
+    data: Path, cache: Path, folder: Path, wheel_tasks: Sequence[WheelTask] = WHEEL_TASKS
+) -> None:
     """Write all tasks into `folder`, and into `folder/stage` those with the stages' questions as
     `train`. `data` has the authors' files, `cache` the wheels. Raises DataError if a file is
     missing or differs from the pinned one."""
@@ -93,7 +95,7 @@ def make_questions(data: Path, cache: Path, folder: Path) -> None:
         (draft / STAGE).mkdir()
         for name in BENCHMARKS:
             _benchmark(name, data, draft)
-        for task in WHEEL_TASKS:
+        for task in wheel_tasks:
             _wheel_task(task, cache, draft)
 
 

@@ -19,15 +19,16 @@ ASK = (
     "answer is X."
 )
 TEAM = """\
+# A team needs two candidates; only the first is asked, alone.
 candidates:
-  - name: qwen
+  - name: solver
+    model: {model}
+  - name: unused
     model: {model}
 switcher:
-  kind: fixed
-  sequence: [qwen]
+  kind: random
 policy:
   temperature: 0.7
-  patch_size: 160
   max_tokens: 160
 """
 
@@ -50,7 +51,7 @@ def ask_for_solutions(model: Path, questions: Path, answers: Path, limit: int = 
     with Team.load(file) as team, answers.open("a", encoding="utf-8") as log:
         for start in range(0, len(todo), BATCH):
             asked = todo[start : start + BATCH]
-            traces = team.generate([_query(query) for _, query in asked], seed=0)
+            traces = team.alone("solver").generate([_query(query) for _, query in asked], seed=0)
             for (task, query), trace in zip(asked, traces, strict=True):
                 log.write(json.dumps(_line(task, query, trace.text)) + "\n")
             log.flush()

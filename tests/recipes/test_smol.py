@@ -1,0 +1,255 @@
+"""The recipe of the team smol, on tiny models: its questions are divided, its stages learn, and it
+goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipes.smol import __main__ as recipe
+from recipes.smol import publish as publishing
+from recipes.smol.adapter import train_adapter
+from recipes.smol.dev import chosen
+from recipes.smol.documents import LEARNED_NOT, Document, short_answer
+from recipes.smol.questions import BENCHMARKS, WHEEL_TASKS, load_tasks, make_questions
+from recipes.smol.solutions import ask_for_solutions, keep_right
+from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.errors import DataError
+from taketurns.types import Query
+
+ASKED = {
+    "logiqa": "\nPassage: Either fact {0} holds or law {0} does.Question: "
+    "Which follows in case {1}?\nA. A.Fact {1}\nB. B.Law {1}\nC. C.Both\nD. D.Neither\nAnswer:",
+    "quartz": "Case number {0} of the many tests {1} was\n\n A: hot\n B: cold",
+    "socialiqa": "Person {0} was late again. How would others feel in case {1}? A: fine; B: sad; "
+    "C: glad.",
+}
+CHOICES = {"A": "yes", "B": "no"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Files of the paper's benchmarks: 40 questions for dev, of which one is also in test."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in BENCHMARKS:
+        rows = [
+            {"id": i, "question": f"Is {name} {i}?", "choices": CHOICES, "answer": "A"}
+            if name in ("arc_challenge", "mmlu_redux", "truthfulqa", "kaleidoscope")
+            else {"id": i, "input": f"What is {name} {i}?", "output": str(i)}
+            for i in range(44)
+        ]
+        parts = {"dev": rows[:40], "test": [*rows[40:], {**rows[0], "id": 99}]}
+        (folder / f"{name}.json").write_text(json.dumps(parts), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def questions(data: Path, tmp_path: Path, make_wheel: Callable[..., Any]) -> Path:
+    """The folder of the divided questions; those of the wheel are two about each passage."""
+    wheels = tmp_path / "cache" / "wheels"
+    wheels.mkdir(parents=True)
+    tasks = []
+    for task in WHEEL_TASKS:
+        lines = [
+            {"input": [{"content": ASKED[task.name].format(i // 2, i)}], "ideal": "B"}
+            for i in range(700)
+        ]
+        body = "".join(json.dumps(line) + "\n" for line in [*lines, lines[0]])
+        part = make_wheel(wheels, f"questions-{task.name}", "questions.jsonl", body.encode())
+        tasks.append(replace(task, part=part))
+    folder = tmp_path / "questions"
+    make_questions(data, tmp_path / "cache", folder, tasks)
+    return folder
+
+
+def test_no_question_is_in_two_parts_and_the_tests_are_as_they_were(
+    questions: Path, data: Path
+) -> None:
+    staged = {task.name: task for task in load_tasks(questions / "stage")}
+    for task in load_tasks(questions):
+        parts = {split: task.queries(split) for split in ("train", "dev", "test")}
+        parts["stage"] = staged[task.name].queries("train")
+        texts = [query.text for queries in parts.values() for query in queries]
+        assert len(texts) == len(set(texts)), task.name
+        assert all(parts.values()), task.name
+        if task.name in BENCHMARKS:
+            again = json.loads((questions / f"{task.name}.json").read_text(encoding="utf-8"))
+            given = json.loads((data / f"{task.name}.json").read_text(encoding="utf-8"))
+            assert again["test"] == given["test"]
+            assert len(texts) == 39 + 5  # the question that is also in test is in no other part
+
+
+def test_questions_about_one_passage_are_in_one_part(questions: Path) -> None:
+    place: dict[str, set[str]] = {}
+    for folder in (questions, questions / "stage"):
+        lines = (folder / "logiqa.jsonl").read_text(encoding="utf-8").splitlines()
+        for row in map(json.loads, lines):
+            passage = row["text"].partition("\n")[0]
+            part = "stage" if folder.name == "stage" else row["split"]
+            place.setdefault(passage, set()).add(part)
+    assert len(place) == 350
+    assert {len(parts) for parts in place.values()} == {1}
+    assert set.union(*place.values()) == {"stage", "train", "dev", "test"}
+
+
+def test_an_option_is_read_without_its_key_and_asked_as_its_task_asks(questions: Path) -> None:
+    task = {task.name: task for task in load_tasks(questions)}["logiqa"]
+    query = task.queries("test")[0]
+    assert re.search(r"\nQuestion: Which follows in case \d+\?\n\nA\) Fact ", query.text or "")
+    assert short_answer(query).startswith("B) Law ")
+    assert task.score(query, short_answer(query)).value == 1
+
+
+def test_a_file_that_is_missing_is_named(data: Path, tmp_path: Path) -> None:
+    (data / "popqa.json").unlink()
+    with pytest.raises(DataError, match=r"popqa\.json"):
+        make_questions(data, tmp_path, tmp_path / "questions", ())
+    assert not (tmp_path / "questions").exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "written"),
+    [('["Rome", "Roma"]', "Rome"), (["Rome", "Roma"], "Rome"), ("Rome", "Rome"), (7, "7")],
+)
+def test_a_short_answer_is_the_first_name(reference: Any, written: str) -> None:
+    assert short_answer(Query("popqa/1", text="?", reference=reference)) == written
+
+
+def test_context_is_not_learned() -> None:
+    assert Document((5, 6, 7, 8), 2).labels == (LEARNED_NOT, LEARNED_NOT, 7, 8)
+
+
+def test_a_stage_learns_its_documents_and_goes_on_after_a_stop(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    documents = [Document(tuple(range(start, start + 40))) for start in range(10, 20)]
+    monkeypatch.setattr("recipes.smol.adapter.MINUTES", 0)  # a checkpoint at every step
+    monkeypatch.setattr("recipes.smol.adapter.TOKENS", 80)
+    train_adapter(tiny_model, documents, tmp_path / "whole", 2, {"learned_from": "rows"})
+
+    class Killed(Exception):
+        pass
+
+    def kill(*arguments: Any) -> None:
+        if len(list((tmp_path / "cut.checkpoints").glob("checkpoint-*"))) == 1:
+            raise Killed
+
+    from recipes.smol import adapter
+
+    collate = adapter._collate
+    monkeypatch.setattr(adapter, "_collate", lambda items: (kill(), collate(items))[1])
+    with pytest.raises(Killed):
+        train_adapter(tiny_model, documents, tmp_path / "cut", 2, {})
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(adapter, "_collate", collate)
+    train_adapter(tiny_model, documents, tmp_path / "cut", 2, {})
+
+    whole, cut = (
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "cut")
+    )
+    assert {weight.dtype for weight in whole.values()} == {torch.bfloat16}
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    record = json.loads((tmp_path / "whole" / "stage.json").read_text(encoding="utf-8"))
+    assert record["learned_from"] == "rows"
+    ids = torch.tensor([documents[0].ids])
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    before = base(ids, labels=ids).loss.item()
+    with asked_by_an_old_name():
+        tuned = PeftModel.from_pretrained(base, tmp_path / "whole")
+    after = tuned(ids, labels=ids).loss.item()
+    assert after < before
+
+
+def test_only_right_and_whole_solutions_are_kept(tmp_path: Path) -> None:
+    lines = [
+        {"id": "gsm8k/1", "text": "2 + 2 = 4.\nThe answer is 4.", "right": True},
+        {"id": "gsm8k/2", "text": "2 + 2 = 4.\nSo", "right": False},
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    keep_right(tmp_path / "answers.jsonl", tmp_path / "solutions.jsonl")
+    kept = (tmp_path / "solutions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in kept] == ["gsm8k/1"]
+
+
+def test_solving_goes_on_after_a_line_that_was_cut(
+    questions: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    answers = tmp_path / "answers.jsonl"
+    ask_for_solutions(tiny_model, questions, answers, limit=2)
+    whole = answers.read_text(encoding="utf-8")
+    ids = [json.loads(line)["id"] for line in whole.splitlines()]
+    assert len(ids) == len(set(ids)) == 14
+    answers.write_text(whole[:-20], encoding="utf-8")
+    ask_for_solutions(tiny_model, questions, answers, limit=2)
+    again = [json.loads(line)["id"] for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert sorted(again) == sorted(ids)
+
+
+def test_labels_are_made_on_the_tasks_that_separate_the_checkpoints(tmp_path: Path) -> None:
+    def scores(right: int) -> dict[str, Any]:
+        return {"mean": right / 40, "scores": [1.0] * right + [0.0] * (40 - right)}
+
+    results = {
+        f"task{best}": {"plain": scores(best), "worked": scores(10), "aligned": scores(10)}
+        for best in (10, 11, 20, 25, 30, 38)
+    }
+    (tmp_path / "dev.json").write_text(json.dumps(results), encoding="utf-8")
+    assert chosen(tmp_path / "dev.json") == ["task38", "task30", "task25", "task20"]
+
+
+def test_a_finished_run_is_copied_without_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, shipped = tmp_path / "work", tmp_path / "shipped"
+    for part in ("plain", "worked"):
+        (work / part).mkdir(parents=True)
+        (work / part / "adapter_model.safetensors").write_bytes(b"w" * 1000)
+    with pytest.raises(DataError, match="has no switchers/head"):
+        publishing.publish(work, shipped, "0" * 64)
+    assert not shipped.exists()
+    (work / "switchers" / "head" / "checkpoints").mkdir(parents=True)
+    (work / "switchers" / "head" / "head.safetensors").write_bytes(b"h")
+
+    size = publishing.publish(work, shipped, "0" * 64)
+
+    files = [file for file in shipped.rglob("*") if file.is_file()]
+    assert size == sum(file.stat().st_size for file in files)
+    assert not (shipped / "switchers" / "head" / "checkpoints").exists()
+    assert json.loads((shipped / "base.json").read_text(encoding="utf-8"))["sha256"] == "0" * 64
+    monkeypatch.setattr(publishing, "LIMIT", 1500)
+    with pytest.raises(DataError, match="are shipped: train adapters of a lower rank"):
+        publishing.publish(work, tmp_path / "other", "0" * 64)
+
+
+def test_without_the_questions_it_says_where_they_belong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = str(tmp_path / "out")
+    assert recipe.main([work]) == 2
+    assert "give the folder of the authors' files with --data" in capsys.readouterr().err
+    assert recipe.main([work, "--data", str(tmp_path)]) == 2
+    assert f"there is no {tmp_path}/gsm8k.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_command_of_the_recipe_is_one_of_the_project(
+    data: Path, tmp_path: Path, invoke: Callable[..., tuple[int, str, str]]
+) -> None:
+    options = recipe._parser().parse_args([str(tmp_path), "--data", str(data)])
+    commands = [step.command for step in recipe.steps(options) if step.command]
+    assert [command[1] for command in commands] == ["rollout", "train", "train"]
+    for command in commands:
+        code, _, err = invoke(*command[1:], "--help")
+        assert code == 0, err
