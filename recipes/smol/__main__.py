@@ -25,7 +25,7 @@ from recipes.smol.dev import chosen, measure_dev
 from recipes.smol.documents import plain_documents, share, worked_documents
 from recipes.smol.publish import publish
 from recipes.smol.questions import BENCHMARKS, NAMES, make_questions, task_sources
-from recipes.smol.solutions import ask_for_solutions, keep_right
+from recipes.smol.solutions import QUESTIONS, ask_for_solutions, keep_right
 from recipes.smol.teams import HEAD, RANDOM, write_team
 from recipes.steps import Step, perform_steps, step_options
 from recipes.terminal import say
@@ -80,7 +80,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     yield make(
         "solutions",
         solutions,
-        partial(_solve, solver, questions, answers, solutions, some(60)),
+        partial(_solve, solver, questions, answers, solutions, some(QUESTIONS)),
     )
     yield make("plain", work / "plain", partial(_plain, base, questions, cache, work, size))
     yield make("worked", work / "worked", partial(_worked, base, questions, solutions, work, size))

@@ -12,7 +12,7 @@ from taketurns.types import Query
 from taketurns.utils.files import write_text
 
 WORKED = ("gsm8k", "math", "arc_challenge", "mmlu_redux", "logiqa", "quartz", "socialiqa")
-QUESTIONS = 60  # of a task, at most
+QUESTIONS = 48  # of a task, at most
 BATCH = 32  # questions between two writes
 ASK = (
     "{text}\n\nThink step by step in at most four short sentences. Then end with the line: The "
@@ -29,7 +29,7 @@ switcher:
   kind: random
 policy:
   temperature: 0.7
-  max_tokens: 160
+  max_tokens: 128
 """
 
 
