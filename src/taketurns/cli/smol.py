@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from taketurns.cli import options
-from taketurns.cli.base_consent import consented, fetch_into, on_terminal, show
+from taketurns.cli.base_consent import consented, fetch_into, show
 from taketurns.cli.examples import example_of
-from taketurns.errors import UsageError
 
 _say = options.say_as()
 
@@ -60,8 +59,6 @@ def fetch(
         check_packages(base)
         if yes:
             show(team, pinned, base, folder, _say)
-        elif not on_terminal():
-            raise UsageError("the download needs your consent: add --yes, or answer on a terminal")
         elif not consented(team, pinned, base, folder, _say):
             _say("nothing was fetched")
             raise typer.Exit(options.FAILED)
