@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from taketurns.checkpoints.bundled_base import BaseVersion, record_base
 from taketurns.checkpoints.gguf_conversion import SOURCE
 from taketurns.config import bundled
 from taketurns.config.bundled import SMOL, TEAMS, BundledTeam
@@ -42,11 +43,11 @@ class Smol:
         record = {"repo": repo, "source": source, "sha256": sha256 or self.registry.model.sha256}
         (self.base / SOURCE).write_text(json.dumps(record))
 
-    def record_adapters(self, **changes: str) -> None:
+    def record_adapters(self, **changes: Any) -> None:
         """The record of the base that the adapters were trained on."""
-        record = {"repo": REPO, "source": "wheel", "sha256": self.registry.model.sha256, **changes}
+        trained = replace(BaseVersion(REPO, "wheel", self.registry.model.sha256), **changes)
         for name in ADAPTERS:
-            (self.team.folder / name / "base.json").write_text(json.dumps(record))
+            record_base(self.team.folder / name, trained)
 
 
 @pytest.fixture(scope="session")

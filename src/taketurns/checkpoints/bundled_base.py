@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from taketurns.checkpoints.gguf_conversion import SOURCE
 from taketurns.checkpoints.wheels import WheelModel
 from taketurns.errors import ConfigError
-from taketurns.utils.json_files import read_json
+from taketurns.utils.json_files import read_json, write_json
 
 ADAPTERS_BASE = "base.json"
 """In an adapter's folder: the base that it was trained on."""
@@ -80,6 +80,11 @@ def fetched_version(folder: Path) -> BaseVersion | None:
         return BaseVersion.of(read_json(folder / SOURCE))
     except (OSError, ValueError):
         return None
+
+
+def record_base(adapter: Path, base: BaseVersion) -> None:
+    """Write into an adapter's folder which base it was trained on. Raises DataError."""
+    write_json(adapter / ADAPTERS_BASE, asdict(base))
 
 
 def adapters_version(adapter: Path) -> BaseVersion:
