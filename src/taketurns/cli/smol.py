@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -17,10 +18,6 @@ smol = typer.Typer(
     no_args_is_help=True,
     help="Fetch the base of the bundled team of real weights.",
 )
-
-
-@smol.callback()
-def _group() -> None: ...
 
 
 @smol.command(epilog=example_of("smol fetch"))
@@ -63,7 +60,7 @@ def fetch(
             _say("nothing was fetched")
             raise typer.Exit(options.FAILED)
         fetch_into(folder, pinned, base, _say)
-        setting = "" if chosen == cache_folder().absolute() else f"{VARIABLE}={chosen} "
+        setting = "" if chosen == cache_folder().absolute() else f"{VARIABLE}={quote(str(chosen))} "
         _say(f"the base is in {folder}; next, talk with the team: {setting}taketurns chat -t smol")
     if json_:
         version = fetched_version(folder)

@@ -1,7 +1,7 @@
 """The tasks of a command without `--task`.
 
 The questions of the bundled pocket world have no meaning for other teams. So they are the default
-only for the bundled team and for teams that were made for that world: `train` and `distill` store a
+only for the pocket team and for teams that were made for that world: `train` and `distill` store a
 question of each learned task in `metrics.json`, a build of the pocket pipeline stores its seed in
 `card.json`. For every other team `--task` is required.
 """
