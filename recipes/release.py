@@ -36,6 +36,8 @@ UNRELEASED = "Unreleased"
 # Data of the package. Each pattern must match a file of the wheel; `*` matches folders too.
 PACKAGE_DATA = (
     "taketurns/py.typed",
+    "taketurns/checkpoints/smol/base.toml",
+    "taketurns/checkpoints/smol/team.yaml",
     "taketurns/evaluation/report/templates/*.html",
     "taketurns/evaluation/report/templates/*.css",
     "taketurns/evaluation/report/templates/*.js",

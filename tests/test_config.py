@@ -194,7 +194,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_the_bundled_team() -> None:
-    assert '"pocket" for the bundled team' in refusal(Path("/nowhere/team.yaml"))
+    assert '"pocket" or "smol" for a bundled team' in refusal(Path("/nowhere/team.yaml"))
     config = load_team_config("pocket")
     assert [candidate.name for candidate in config.candidates] == ["pretrained", "sft", "aligned"]
 

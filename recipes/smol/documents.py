@@ -17,8 +17,7 @@ LEARNED_NOT = -100  # the label of a token that is only context, as transformers
 LONGEST = 384  # tokens; longer documents are cut, longer conversations are left out
 SHORTEST = 200  # characters of a paragraph; shorter ones are titles, lists and coordinates
 QUESTIONS = 400  # of a task, at most
-PLAIN_PROMPT = "Question: {text}\nAnswer:"
-"""How the checkpoint `plain`, which has no chat template, is asked."""
+PLAIN_PROMPT = "Question: {text}\nAnswer:"  # of the candidate `plain` in the team file
 REASONED = frozenset(("gsm8k", "math"))  # their references are results of reasoning
 
 

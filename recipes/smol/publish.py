@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from recipes.smol.teams import HEAD, write_team
 from taketurns.errors import DataError
 from taketurns.utils.files import atomic_folder
 
-PARTS = ("plain", "worked", "switchers/head")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "base.json", "stage.json")
+PARTS = {"plain": ADAPTER, "worked": ADAPTER, "switchers/head": ("head.json", "head.safetensors")}
 LIMIT = 12_000_000  # bytes of all files
-LEFT_OUT = ("team.yaml", "*.checkpoints", "checkpoints", "*.log")
-HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
-TOKENS = 256
 
 
-def publish(work: Path, folder: Path, sha256: str) -> int:
-    """Make `folder` of a finished recipe; returns its bytes. `sha256` is of the base's GGUF file.
-    Raises DataError if a part is missing or the whole is too large."""
-    with atomic_folder(folder, replace=True) as draft:
-        for part in PARTS:
-            if not (work / part).is_dir():
-                raise DataError(f"{work} has no {part}: run the recipe to its end first")
-            shutil.copytree(work / part, draft / part, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        base = {"repo": HUB, "source": "wheel", "sha256": sha256}
-        (draft / "base.json").write_text(json.dumps(base, indent=1) + "\n", encoding="utf-8")
-        write_team(draft / "team.yaml", HUB, HEAD, TOKENS)
-        size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
-        if size > LIMIT:
-            raise DataError(
-                f"the adapters and the switcher have {size / 1e6:.1f} MB, and at most "
-                f"{LIMIT / 1e6:.0f} MB are shipped: train adapters of a lower rank"
-            )
+def publish(work: Path, folder: Path) -> int:
+    """Copy the adapters and the head of a finished run into `folder`; returns their bytes. Raises
+    DataError if one is missing or they are too large."""
+    files = []
+    for part, names in PARTS.items():
+        for name in names:
+            if not (work / part / name).is_file():
+                raise DataError(f"{work} has no {part}/{name}: run the recipe to its end first")
+            files.append(Path(part) / name)
+    size = sum((work / file).stat().st_size for file in files)
+    if size > LIMIT:
+        raise DataError(
+            f"the adapters and the switcher have {size / 1e6:.1f} MB, and at most "
+            f"{LIMIT / 1e6:.0f} MB are shipped: train adapters of a lower rank"
+        )
+    for part in PARTS:
+        with atomic_folder(folder / part, replace=True) as draft:
+            for name in PARTS[part]:
+                shutil.copyfile(work / part / name, draft / name)
     return size

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.real.models import WheelPart
 from recipes.smol.sources import LOGIQA, QUARTZ, SOCIALIQA
 from recipes.smol.wheel import read_lines
+from taketurns.checkpoints.wheels import WheelPart
 from taketurns.tasks.base import Task
 from taketurns.tasks.registry import Choices, find_task
 from taketurns.utils.files import atomic_folder, write_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipes.real.models import WheelPart
+from taketurns.checkpoints.wheels import WheelPart
 
 PACKAGE, VERSION = "evals", "3.0.1.post1"
 REGISTRY = "evals/registry/data"

@@ -1,37 +1,23 @@
-"""The team files of the recipe: with random switching for labels, and with the trained head."""
+"""The team file of the package, on the base and the adapters of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.utils.files import write_text
 
-NAMES = ("plain", "worked", "aligned")
-TEAM = """\
-# Three checkpoints on one base, SmolLM2-135M-Instruct: it continued on plain text, it was tuned on
-# worked solutions, and as it is.
-candidates:
-  - name: plain
-    model: {base}
-    adapter: ./plain
-    prompt: "Question: {{text}}\\nAnswer:"
-  - name: worked
-    model: {base}
-    adapter: ./worked
-  - name: aligned
-    model: {base}
 
-switcher:
-{switcher}
-
-policy:
-  patch_size: 16
-  max_tokens: {tokens}
-  temperature: 0.7
-"""
-RANDOM, HEAD = "  kind: random", "  kind: head\n  path: ./switchers/head"
-
-
-def write_team(path: Path, base: Path | str, switcher: str, tokens: int) -> None:
-    """A team file beside the adapters."""
-    write_text(path, TEAM.format(base=base, switcher=switcher, tokens=tokens))
+def write_team(path: Path, base: Path, **changes: dict[str, Any]) -> None:
+    """Write the team file beside the adapters. `changes` replace keys of the file's mappings:
+    `policy={"max_tokens": 64}`; a new `switcher` replaces the whole one."""
+    team = yaml.safe_load(TEAMS[SMOL].team_file.read_text(encoding="utf-8"))
+    for candidate in team["candidates"]:
+        candidate["model"] = str(base)
+    team["switcher"] = changes.pop("switcher", team["switcher"])
+    for key, values in changes.items():
+        team[key].update(values)
+    write_text(path, yaml.safe_dump(team, sort_keys=False, allow_unicode=True))

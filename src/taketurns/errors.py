@@ -21,8 +21,16 @@ from contextlib import contextmanager
 LONGEST = 1000  # characters of a library's error that are shown
 
 
-class LostTextWarning(UserWarning):
+class TakeTurnsWarning(UserWarning):
+    """The base of the warnings of this package; the command line shows each as a sentence."""
+
+
+class LostTextWarning(TakeTurnsWarning):
     """Answers in a file may lack characters."""
+
+
+class OtherBaseWarning(TakeTurnsWarning):
+    """Adapters were trained on weights that differ a little from their base's."""
 
 
 class TakeTurnsError(Exception):

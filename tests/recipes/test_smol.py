@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recipes.smol import __main__ as recipe
 from recipes.smol import publish as publishing
 from recipes.smol.adapter import train_adapter
 from recipes.smol.dev import chosen
-from recipes.smol.documents import LEARNED_NOT, Document, short_answer
+from recipes.smol.documents import LEARNED_NOT, PLAIN_PROMPT, Document, short_answer
 from recipes.smol.questions import BENCHMARKS, WHEEL_TASKS, load_tasks, make_questions
 from recipes.smol.solutions import ask_for_solutions, keep_right
+from taketurns.checkpoints.bundled_base import BaseVersion, adapters_version
+from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import DataError
 from taketurns.types import Query
+from taketurns.utils.json_files import write_json
+from tests.gguf_registry import make_wheel
 
 ASKED = {
     "logiqa": "\nPassage: Either fact {0} holds or law {0} does.Question: "
@@ -51,7 +57,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def questions(data: Path, tmp_path: Path, make_wheel: Callable[..., Any]) -> Path:
+def questions(data: Path, tmp_path: Path) -> Path:
     """The folder of the divided questions; those of the wheel are two about each passage."""
     wheels = tmp_path / "cache" / "wheels"
     wheels.mkdir(parents=True)
@@ -134,10 +140,16 @@ def test_a_stage_learns_its_documents_and_goes_on_after_a_stop(
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
+    base_folder = tmp_path / "base"
+    shutil.copytree(tiny_model, base_folder)
+    version = BaseVersion("someone/tiny", "wheel", "0" * 64)
+    with pytest.raises(DataError, match="does not say which base it is"):
+        train_adapter(base_folder, [], tmp_path / "none", 1, {})
+    write_json(base_folder / "source.json", asdict(version))
     documents = [Document(tuple(range(start, start + 40))) for start in range(10, 20)]
     monkeypatch.setattr("recipes.smol.adapter.MINUTES", 0)  # a checkpoint at every step
     monkeypatch.setattr("recipes.smol.adapter.TOKENS", 80)
-    train_adapter(tiny_model, documents, tmp_path / "whole", 2, {"learned_from": "rows"})
+    train_adapter(base_folder, documents, tmp_path / "whole", 2, {"learned_from": "rows"})
 
     class Killed(Exception):
         pass
@@ -151,10 +163,10 @@ def test_a_stage_learns_its_documents_and_goes_on_after_a_stop(
     collate = adapter._collate
     monkeypatch.setattr(adapter, "_collate", lambda items: (kill(), collate(items))[1])
     with pytest.raises(Killed):
-        train_adapter(tiny_model, documents, tmp_path / "cut", 2, {})
+        train_adapter(base_folder, documents, tmp_path / "cut", 2, {})
     assert not (tmp_path / "cut").exists()
     monkeypatch.setattr(adapter, "_collate", collate)
-    train_adapter(tiny_model, documents, tmp_path / "cut", 2, {})
+    train_adapter(base_folder, documents, tmp_path / "cut", 2, {})
 
     whole, cut = (
         load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "cut")
@@ -163,6 +175,8 @@ def test_a_stage_learns_its_documents_and_goes_on_after_a_stop(
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     record = json.loads((tmp_path / "whole" / "stage.json").read_text(encoding="utf-8"))
     assert record["learned_from"] == "rows"
+    assert adapters_version(tmp_path / "whole") == version
+    assert str(tmp_path) not in (tmp_path / "whole" / "adapter_config.json").read_text("utf-8")
     ids = torch.tensor([documents[0].ids])
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     before = base(ids, labels=ids).loss.item()
@@ -209,28 +223,38 @@ def test_labels_are_made_on_the_tasks_that_separate_the_checkpoints(tmp_path: Pa
     assert chosen(tmp_path / "dev.json") == ["task38", "task30", "task25", "task20"]
 
 
-def test_a_finished_run_is_copied_without_its_checkpoints(
+def test_a_finished_run_is_copied_and_a_large_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, shipped = tmp_path / "work", tmp_path / "shipped"
-    for part in ("plain", "worked"):
-        (work / part).mkdir(parents=True)
-        (work / part / "adapter_model.safetensors").write_bytes(b"w" * 1000)
-    with pytest.raises(DataError, match="has no switchers/head"):
-        publishing.publish(work, shipped, "0" * 64)
+    for part, names in publishing.PARTS.items():
+        (work / part / "checkpoints").mkdir(parents=True)
+        for name in names:
+            (work / part / name).write_bytes(b"w" * 100)
+    head = work / "switchers" / "head" / "head.json"
+    head.unlink()
+    with pytest.raises(DataError, match=r"has no switchers/head/head\.json"):
+        publishing.publish(work, shipped)
+    head.write_bytes(b"w" * 100)
+    with monkeypatch.context() as small:
+        small.setattr(publishing, "LIMIT", 900)
+        with pytest.raises(DataError, match="are shipped: train adapters of a lower rank"):
+            publishing.publish(work, shipped)
     assert not shipped.exists()
-    (work / "switchers" / "head" / "checkpoints").mkdir(parents=True)
-    (work / "switchers" / "head" / "head.safetensors").write_bytes(b"h")
+    shipped.mkdir()
+    (shipped / "team.yaml").write_text("candidates: []\n", encoding="utf-8")
 
-    size = publishing.publish(work, shipped, "0" * 64)
+    assert publishing.publish(work, shipped) == 1000
 
-    files = [file for file in shipped.rglob("*") if file.is_file()]
-    assert size == sum(file.stat().st_size for file in files)
-    assert not (shipped / "switchers" / "head" / "checkpoints").exists()
-    assert json.loads((shipped / "base.json").read_text(encoding="utf-8"))["sha256"] == "0" * 64
-    monkeypatch.setattr(publishing, "LIMIT", 1500)
-    with pytest.raises(DataError, match="are shipped: train adapters of a lower rank"):
-        publishing.publish(work, tmp_path / "other", "0" * 64)
+    files = {str(file.relative_to(shipped)) for file in shipped.rglob("*") if file.is_file()}
+    copied = {f"{part}/{name}" for part, names in publishing.PARTS.items() for name in names}
+    assert files == copied | {"team.yaml"}
+
+
+def test_the_prompt_of_the_team_is_the_one_that_was_learned() -> None:
+    file = yaml.safe_load(TEAMS[SMOL].team_file.read_text(encoding="utf-8"))
+    prompts = {candidate["name"]: candidate.get("prompt") for candidate in file["candidates"]}
+    assert prompts == {"plain": PLAIN_PROMPT, "worked": None, "aligned": None}
 
 
 def test_without_the_questions_it_says_where_they_belong(

@@ -34,10 +34,11 @@ from taketurns.cli.rollout import rollout
 from taketurns.cli.safety import safety
 from taketurns.cli.score import score
 from taketurns.cli.serve import serve
+from taketurns.cli.smol import smol
 from taketurns.cli.streams import drop_streams, flush_streams, hold_streams
 from taketurns.cli.tasks import tasks
 from taketurns.cli.train import train
-from taketurns.errors import LostTextWarning, UsageError
+from taketurns.errors import TakeTurnsWarning, UsageError
 
 app = typer.Typer(
     name="taketurns",
@@ -50,7 +51,7 @@ app = typer.Typer(
 Command = Callable[..., None]
 GROUPS: Mapping[str, Sequence[Command]] = MappingProxyType(
     {
-        "Start": (chat, generate),  # and pocket, which has commands of its own
+        "Start": (chat, generate),  # and pocket and smol, which have commands of their own
         "Your own team": (check, tasks),
         "Train a switcher": (rollout, train, distill),
         "Compare": (evaluate, score),
@@ -79,6 +80,7 @@ for group, commands in GROUPS.items():
     for command in commands:
         _add(group, command)
 app.add_typer(pocket, name="pocket", rich_help_panel="Start")
+app.add_typer(smol, name="smol", rich_help_panel="Start")
 moved_command(app, "bench", "make bench, or python -m benchmarks.overhead")
 
 _say = options.say_as()
@@ -107,7 +109,7 @@ def main() -> NoReturn:
     hold_streams()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("default", LostTextWarning)
+            warnings.simplefilter("default", TakeTurnsWarning)
             warnings.showwarning = _as_sentence(warnings.showwarning)
             code = _run()
         flush_streams()
@@ -134,7 +136,7 @@ def _as_sentence(otherwise: Callable[..., None]) -> Callable[..., None]:
     """How a warning is shown: ours as a sentence."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, LostTextWarning):
+        if issubclass(category, TakeTurnsWarning):
             _say(str(message))
         else:
             otherwise(message, category, *where, **more)

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from taketurns.cli import options
+from taketurns.cli.base_consent import load_or_fetch
+
+_say = options.say_as()
 
 
 def chat(
@@ -31,7 +34,7 @@ def chat(
     from taketurns.cli.conversation import Chat
     from taketurns.generation.team import Team
 
-    whole = Team.load(options.load_team(team, set_, seed, schema))
+    whole = Team.load(load_or_fetch(team, _say, set_, seed, schema))
     speaking = whole if speaker is None else whole.alone(speaker)
     if code := Chat(speaking, Console(), probabilities=probabilities).run():
         raise typer.Exit(code)

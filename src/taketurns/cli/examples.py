@@ -13,6 +13,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "pocket gates": "taketurns pocket gates --questions 5 --samples 16",
         "pocket relabel": "taketurns pocket relabel --labels labels.jsonl --output by-rules.jsonl",
         "pocket score": "taketurns pocket score --methods aligned,random --task age --limit 50",
+        "smol fetch": "taketurns smol fetch --yes",
         "check": "taketurns check --team team.yaml",
         "tasks": "taketurns tasks",
         "rollout": "taketurns rollout --team team.yaml --task task.yaml --output labels.jsonl",

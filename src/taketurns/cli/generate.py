@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taketurns.cli import options
+from taketurns.cli.base_consent import load_or_fetch
 from taketurns.cli.next_step import after_generate
 from taketurns.errors import PromptError, UsageError
 
@@ -64,7 +65,7 @@ def generate(
 
     if (input is None) == (task is None):
         raise UsageError("give the prompts: either --input FILE or --task NAME")
-    config = options.load_team(team, set_, seed, schema)
+    config = load_or_fetch(team, _say, set_, seed, schema)
     source = input or f"task {task}"
     bad: list[InvalidLine] = []
     parts: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from taketurns.config.bundled import NAMES
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ TASKS_HELP = (
 )
 WORLD_HELP = "The pocket world to ask about, the --seed of its build (default: the team's)."
 
-TeamOption = Annotated[
-    str, typer.Option("--team", "-t", help='A team file, or "pocket" for the bundled team.')
-]
+TeamOption = Annotated[str, typer.Option("--team", "-t", help=f"A team file, or {NAMES}.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as policy.patch_size=32."),

@@ -23,7 +23,7 @@ PocketWorldOption = Annotated[
 
 pocket = typer.Typer(
     no_args_is_help=True,
-    help="Show the bundled team at work, and score it.",
+    help="Show the pocket team at work, and score it.",
 )
 moved_command(pocket, "build", "python -m recipes.pocket")
 

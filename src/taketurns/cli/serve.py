@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from taketurns.cli import options
+from taketurns.cli.base_consent import load_or_fetch
 from taketurns.utils.extras import EXTRAS, require
 
 _say = options.say_as()
 
 EXAMPLES = (("age", 7), ("hop", 0), ("chain", 0), ("recall", 0))
-"""Test questions of the bundled team's tasks: a task and the question's index."""
+"""Test questions of the pocket team's tasks: a task and the question's index."""
 
 
 def serve(
@@ -44,7 +45,7 @@ def serve(
     set_: options.SetOption = None,
 ) -> None:
     """Serve a team behind the OpenAI API, with a page."""
-    from taketurns.config.team_config import BUNDLED
+    from taketurns.config.bundled import BUNDLED
 
     require("serving", *EXTRAS["serve"])
     from taketurns.generation.team import Team
@@ -52,7 +53,7 @@ def serve(
     from taketurns.server.run import serve as run
 
     settings = read_settings(config, host=host, port=port, name=name, api_keys=api_key)
-    described = options.load_team(team, set_)
+    described = load_or_fetch(team, _say, set_)
     if team == BUNDLED and not settings.examples:
         settings = replace(settings, examples=_bundled_examples())
     run(Team.load(described), settings, default_name(team), _say, open_page=open_)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taketurns.config.bundled import BUNDLED
     from taketurns.config.loading import (
         change_policy,
         find_team_file,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from taketurns.config.policy import Guard, PatchRule, Policy
     from taketurns.config.settings import parse_bytes, parse_setting
     from taketurns.config.team_config import (
-        BUNDLED,
         EngineConfig,
         EngineKind,
         SwitcherConfig,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    "BUNDLED": "team_config",
+    "BUNDLED": "bundled",
     "EngineConfig": "team_config",
     "EngineKind": "team_config",
     "Guard": "policy",

@@ -9,18 +9,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from taketurns.config.bundled import NAMES, bundled_team, place_base
 from taketurns.config.explain import explain, suggest
 from taketurns.config.own_parts import take_own_parts
 from taketurns.config.policy import Policy
 from taketurns.config.resolve import TeamResolver
 from taketurns.config.schema import PolicySchema, TeamSchema, schema_of
-from taketurns.config.team_config import BUNDLED, TeamConfig
+from taketurns.config.team_config import TeamConfig
 from taketurns.config.yaml_document import YamlDocument
 from taketurns.errors import ConfigError
 
@@ -30,12 +30,13 @@ Settings = TypeVar("Settings")
 def load_team_config(
     source: str | Path, overrides: Mapping[str, object] | None = None
 ) -> TeamConfig:
-    """Read a team file, or a folder with a `team.yaml`; "pocket" is the bundled team.
+    """Read a team file, or a folder with a `team.yaml`; "pocket" and "smol" are bundled teams.
 
     `overrides` change single settings by dotted path, `{"policy.patch_size": 32}`; a key of the
     policy needs no prefix. Raises ConfigError.
     """
     document = YamlDocument.read(find_team_file(source), "team file")
+    place_base(document)
     for key, value in (overrides or {}).items():
         document.override(f"policy.{key}" if key in PolicySchema.model_fields else key, value)
     parts = take_own_parts(document)
@@ -45,15 +46,13 @@ def load_team_config(
 
 def find_team_file(source: str | Path) -> Path:
     """The team file: `source`, or the `team.yaml` in it. Raises ConfigError."""
-    if source == BUNDLED:
-        return Path(str(files("taketurns") / "pocket" / "weights" / "team.yaml"))
+    if (team := bundled_team(source)) is not None:
+        return team.team_file
     path = Path(source).expanduser()
     if path.is_dir():
         path = path / "team.yaml"
     if not path.is_file():
-        raise ConfigError(
-            f'there is no team file {path}: name one, or "{BUNDLED}" for the bundled team'
-        )
+        raise ConfigError(f"there is no team file {path}: name one, or {NAMES}")
     return path
 
 

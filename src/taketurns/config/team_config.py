@@ -15,7 +15,6 @@ SwitcherKind = Literal[
     "random", "fixed", "lm", "head", "folded", "nudging", "baco", "mentorcollab", "deferral"
 ]
 EngineKind = Literal["local", "http", "vllm"]
-BUNDLED = "pocket"
 JUDGE = "(judge)"
 
 

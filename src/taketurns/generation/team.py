@@ -67,8 +67,8 @@ class Team:
 
     @classmethod
     def load(cls, source: str | Path | TeamConfig, **overrides: object) -> Team:
-        """A team from its file; "pocket" is the bundled team. `overrides` change the policy
-        (`patch_size=32`). Weights are loaded at first use. Raises ConfigError."""
+        """A team from its file; "pocket" and "smol" are bundled teams. `overrides` change the
+        policy (`patch_size=32`). Weights are loaded at first use. Raises ConfigError."""
         from taketurns.config.loading import change_policy, load_team_config
 
         config = (

@@ -47,7 +47,7 @@ _STOPS: dict[str | None, Any] = {"length": "max_tokens", "guard": "content_filte
 
 
 class TeamAPI(ModelAPI):
-    """Answers conversations; `model_name` is a team file, a folder with one, or "pocket"."""
+    """Answers conversations; `model_name` is a team file, a folder with one, "pocket" or "smol"."""
 
     def __init__(
         self,

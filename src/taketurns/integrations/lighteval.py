@@ -2,11 +2,12 @@
 
     lighteval custom pocket "$(python -m taketurns.integrations)" "gsm8k|0"
 
-The model's name is the team (file, folder or "pocket") and its settings, separated by commas:
-`team.yaml,policy.patch_size=32`; `speaker=NAME` uses only this candidate. Answers are greedy unless
-these settings or the generation parameters have a temperature; several samples (`num_samples`) use
-the team's own temperature. Generation parameters that a team does not follow are refused by name. A
-prompt that does not fit a context has an empty answer, and a warning counts these.
+The model's name is the team (file, folder, "pocket" or "smol") and its settings, separated by
+commas: `team.yaml,policy.patch_size=32`; `speaker=NAME` uses only this candidate. Answers are
+greedy unless these settings or the generation parameters have a temperature; several samples
+(`num_samples`) use the team's own temperature. Generation parameters that a team does not follow
+are refused by name. A prompt that does not fit a context has an empty answer, and a warning counts
+these.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tasks of a command without `--task`.
 
 The questions of the bundled pocket world have no meaning for other teams. So they are the default
-only for the bundled team and for teams that were made for that world: `train` and `distill` store a
+only for the pocket team and for teams that were made for that world: `train` and `distill` store a
 question of each learned task in `metrics.json`, a build of the pocket pipeline stores its seed in
 `card.json`. For every other team `--task` is required.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taketurns.config.bundled import BUNDLED
 from taketurns.config.loading import find_team_file
-from taketurns.config.team_config import BUNDLED
 from taketurns.errors import UsageError
 from taketurns.runs.records import SAMPLE
 from taketurns.tasks.custom import EXAMPLE
@@ -36,9 +36,9 @@ def choose_tasks(
     say: Callable[[str], None],
     world: int | None = None,
 ) -> TaskChoice:
-    """The tasks of a command on `team`, a team file, its folder or "pocket". `named` are the values
-    of `--task`; `world` is the value of `--world`, which alone selects the pocket tasks. `say` gets
-    a message with the tasks if none is named.
+    """The tasks of a command on `team`, a team file, its folder or the name of a bundled team.
+    `named` are the values of `--task`; `world` is the value of `--world`, which alone selects the
+    pocket tasks. `say` gets a message with the tasks if none is named.
 
     Raises UsageError if no task is named and the team was not made for the pocket world.
     """

@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from taketurns.utils.cache_folder import cache_folder
 from taketurns.utils.files import write_bytes
 
-FOLDER = "TAKETURNS_CACHE"  # the environment variable for another folder
 _SCHEMA = 1
 _READ = {".safetensors", ".bin", ".gguf", ".json", ".py", ".pt", ".pth"}
 
 
 def default_folder() -> Path:
-    """The folder of records: in $TAKETURNS_CACHE, or in `taketurns` in the user's cache folder."""
-    if chosen := os.environ.get(FOLDER):
-        return Path(chosen).expanduser() / "proofs"
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "taketurns" / "proofs"
-    home = "Library/Caches" if sys.platform == "darwin" else ".cache"
-    return Path.home() / home / "taketurns" / "proofs"
+    """The folder of records in the package's cache folder."""
+    return cache_folder() / "proofs"
 
 
 class ProofRecords:

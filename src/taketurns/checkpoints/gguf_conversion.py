@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from recipes.real.models import RealModel
-from recipes.terminal import say
+from taketurns.checkpoints.wheels import Say, WheelModel
 from taketurns.errors import DataError
 from taketurns.utils.files import atomic_folder
+from taketurns.utils.json_files import read_json, write_json
 
 SOURCE = "source.json"  # says which GGUF file a folder was made of
 CONVERTER = 2  # increased when the folder's format changes: folders of an older one are made again
 
 
-def converted(model: RealModel, cache: Path) -> bool:
+def converted(model: WheelModel, folder: Path) -> bool:
     """Does the model's folder exist, made from the pinned GGUF file?"""
     try:
-        source = json.loads((model.folder_in(cache) / SOURCE).read_text(encoding="utf-8"))
+        source = read_json(folder / SOURCE)
     except (OSError, ValueError):
         return False
-    return bool(source == _source(model))
+    return isinstance(source, dict) and source.items() >= _source(model).items()
 
 
-def convert(model: RealModel, gguf: Path, cache: Path) -> Path:
+def convert(model: WheelModel, gguf: Path, folder: Path, say: Say, **about: str) -> Path:
     """The model's folder: configuration, dequantised weights, tokenizer with its chat template. If
-    it does not exist, it is made, and appears when it is complete. Raises DataError if transformers
-    cannot read the file."""
-    folder = model.folder_in(cache)
-    if converted(model, cache):
+    it does not exist, it is made, and appears when it is complete; its record has `about` too.
+    Raises DataError if transformers cannot read the file."""
+    if converted(model, folder):
         return folder
     say(f"{model.name}: converting {gguf.name} to float32, {model.converted_size / 1e9:.1f} GB")
     with atomic_folder(folder, replace=True) as draft:
         _convert(gguf, draft)
-        (draft / SOURCE).write_text(json.dumps(_source(model)), encoding="utf-8")
+        write_json(draft / SOURCE, _source(model) | about)
     return folder
 
 
-def _source(model: RealModel) -> dict[str, Any]:
+def _source(model: WheelModel) -> dict[str, Any]:
     return {"gguf": model.gguf, "sha256": model.sha256, "converter": CONVERTER}
 
 
