@@ -59,6 +59,7 @@ def train_adapter(
             logging_steps=4,
             remove_unused_columns=False,
             use_cpu=True,
+            bf16=True,  # products only; the weights stay in float32
             report_to=[],
             seed=0,
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from taketurns.types import Query
 LEARNED_NOT = -100  # the label of a token that is only context, as transformers has it
 LONGEST = 384  # tokens; longer documents are cut, longer conversations are left out
 SHORTEST = 200  # characters of a paragraph; shorter ones are titles, lists and coordinates
-QUESTIONS = 400  # of a task, at most
+PARAGRAPHS = 500
+QUESTIONS = 100  # of a task, at most
 PLAIN_PROMPT = "Question: {text}\nAnswer:"  # of the candidate `plain` in the team file
 REASONED = frozenset(("gsm8k", "math"))  # their references are results of reasoning
 
@@ -39,7 +41,7 @@ def plain_documents(tokenizer: Any, questions: Path, cache: Path) -> list[Docume
     end = tokenizer.eos_token_id
     documents = [
         Document((*tokenizer.encode(text, add_special_tokens=False)[:LONGEST], end))
-        for text in _paragraphs(cache)
+        for text in islice(_paragraphs(cache), PARAGRAPHS)
     ]
     for query in stage_queries(questions):
         task = query.id.partition("/")[0]

@@ -46,7 +46,7 @@ def test_packed_weights_give_the_same_product(kind: str, bias: bool) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.integers(0, 99), min_size=1, max_size=70),
-    shape=st.sampled_from([(256, 384), (32, 16), (576, 192), (48, 259)]),
+    shape=st.sampled_from([(256, 384), (32, 16), (576, 192), (48, 259), (1536, 64)]),
 )
 def test_a_row_has_the_same_bits_in_every_batch(rows: list[int], shape: tuple[int, int]) -> None:
     torch.manual_seed(0)

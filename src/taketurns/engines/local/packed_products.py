@@ -4,8 +4,9 @@ The kernels that torch calls for `linear` on a CPU depend on the number of rows:
 row, of a few and of many give a row different last bits. With packed weights MKL's product (for
 wide layers) and oneDNN's (for narrow ones) give a row the same bits whatever else is multiplied
 with it, and are faster from two rows on. They need a second copy of the weights, which `pack` makes
-and `unpack` drops. Seen with torch 2.13 on Intel processors, one and two threads; `pack` takes the
-product that agrees where it runs, and `batch_invariant.measure` tests the whole model."""
+and `unpack` drops. Seen with torch 2.13 on Intel processors (both) and AMD processors (oneDNN's),
+one and two threads; `pack` takes the product that agrees where it runs, and
+`batch_invariant.measure` tests the whole model."""
 
 from __future__ import annotations
 
@@ -124,7 +125,21 @@ def _onednn(rows: Tensor, bias: Tensor | None) -> Product:
     return lambda x: multiply(x, packed, bias, "none", [], "")
 
 
-_KINDS = (_mkl, _onednn)
+def _onednn_twice(rows: Tensor, bias: Tensor | None) -> Product:
+    """A row alone is multiplied twice over: oneDNN adds up its products in another order than those
+    of several rows where a row has more than 1,024 inputs (seen on AMD processors)."""
+    multiply, width = _onednn(rows, bias), rows.shape[1]
+
+    def product(x: Tensor) -> Tensor:
+        if x.numel() != width:
+            return multiply(x)
+        two: Tensor = multiply(x.reshape(1, width).expand(2, width).contiguous())
+        return two[:1].reshape(*x.shape[:-1], -1)
+
+    return product
+
+
+_KINDS = (_mkl, _onednn, _onednn_twice)
 
 
 def _agrees(
@@ -134,16 +149,20 @@ def _agrees(
     inputs = torch.randn(
         (2 * _TRIED[-1], rows.shape[1]), generator=torch.Generator().manual_seed(0)
     )
-    try:
-        multiply = kind(rows, bias)
-        whole = multiply(inputs)
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    return all(
-        torch.equal(multiply(inputs[start : start + count].clone()), whole[start : start + count])
-        for count in _TRIED
-        for start in (0, count)
-    )
+    # With gradients torch calls another kernel for a row and a bias, which the engine never does.
+    with torch.inference_mode():
+        try:
+            multiply = kind(rows, bias)
+            whole = multiply(inputs)
+        except (AttributeError, NotImplementedError, RuntimeError):
+            return False
+        return all(
+            torch.equal(
+                multiply(inputs[start : start + count].clone()), whole[start : start + count]
+            )
+            for count in _TRIED
+            for start in (0, count)
+        )
 
 
 def _is_linear(module: Any) -> bool:
