@@ -23,7 +23,7 @@ PYTHON_CLIENTS := $(patsubst tests/clients/requirements/%.txt,$(CLIENTS)/%/.inst
 NODE_CLIENTS := $(patsubst tests/clients/requirements/%.json,$(CLIENTS)/%/.installed-node,$(wildcard tests/clients/requirements/*.json))
 
 .PHONY: help install install-dev demo serve test test-all test-newest test-faults test-vllm test-ray \
-    test-ecosystem test-clients soak real real-models real-learn real-vllm llama-server check duplicates format bench bench-all bench-gpu golden models evaluate release-check clean
+    test-ecosystem test-clients soak real real-models real-learn real-vllm llama-server smol check duplicates format bench bench-all bench-gpu golden models evaluate release-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -89,6 +89,9 @@ real-vllm: real-models $(VLLM)/.installed  ## two of the real models on real vLL
 
 real-learn: real-models  ## switchers and a student learn on the real team, BENCHMARKS=… their questions (20 minutes)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.real.learn --cache "$(REAL)" --data "$(BENCHMARKS)" --out runs/real
+
+smol: install-dev  ## the adapters and switchers of --team smol, from real weights and BENCHMARKS=… (75 minutes)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipes.smol runs/smol --cache "$(REAL)" --data "$(BENCHMARKS)"
 
 soak: install-dev  ## serving: load, memory over 10,000 requests, what holds others up, what HTTP adds (minutes)
 	@$(BIN)/python -m benchmarks.serving.measure load

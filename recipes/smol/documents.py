@@ -20,7 +20,7 @@ SHORTEST = 200  # characters of a paragraph; shorter ones are titles, lists and 
 PARAGRAPHS = 500
 QUESTIONS = 100  # of a task, at most
 PLAIN_PROMPT = "Question: {text}\nAnswer:"  # of the candidate `plain` in the team file
-REASONED = frozenset(("gsm8k", "math"))  # their references are results of reasoning
+REASONED = frozenset(("gsm8k",))  # its references are results of reasoning
 
 
 @dataclass(frozen=True, slots=True)

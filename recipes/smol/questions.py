@@ -25,8 +25,8 @@ from taketurns.utils.json_files import read_json
 from taketurns.utils.seeds import derive
 
 BENCHMARKS = (
-    "gsm8k", "math", "popqa", "wikidyk",
-    "arc_challenge", "mmlu_redux", "truthfulqa", "kaleidoscope",
+    "gsm8k", "popqa", "wikidyk", "arc_challenge",
+    "mmlu_redux", "truthfulqa", "kaleidoscope",
 )  # fmt: skip
 TEST, DEV, TRAIN = 300, 80, 200  # questions of a task from the wheel; the rest are for the stages
 STAGE = "stage"

@@ -1,22 +1,28 @@
-"""Worked solutions: a stronger model answers the stages' questions, and the right ones are kept."""
+"""Worked solutions: a stronger model explains the answers of the stages' questions, and those that
+arrive at the right answer are kept.
+
+It is given the answer, because so small a model finds few (as in STaR's rationalisation,
+arXiv 2203.14465).
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from recipes.smol.documents import short_answer
 from recipes.smol.questions import load_tasks
 from taketurns import Team
 from taketurns.tasks.base import Task
 from taketurns.types import Query
 from taketurns.utils.files import write_text
 
-WORKED = ("gsm8k", "math", "arc_challenge", "mmlu_redux", "logiqa", "quartz", "socialiqa")
+WORKED = ("gsm8k", "arc_challenge", "mmlu_redux", "logiqa", "quartz", "socialiqa")
 QUESTIONS = 48  # of a task, at most
 BATCH = 32  # questions between two writes
 ASK = (
-    "{text}\n\nThink step by step in at most four short sentences. Then end with the line: The "
-    "answer is X."
+    "{question}\n\nThe right answer is {answer}. Explain in one to three short sentences how to "
+    "find it. Then end with the line: The answer is {key}."
 )
 TEAM = """\
 # A team needs two candidates; only the first is asked, alone.
@@ -29,7 +35,7 @@ switcher:
   kind: random
 policy:
   temperature: 0.7
-  max_tokens: 128
+  max_tokens: 96
 """
 
 
@@ -65,7 +71,10 @@ def keep_right(answers: Path, solutions: Path) -> None:
 
 
 def _query(query: Query) -> Query:
-    return Query(query.id, text=ASK.format(text=query.text))
+    """The question without the form that its task asks for, and its answer."""
+    question = (query.text or "").rpartition("\n\n")[0]
+    text = ASK.format(question=question, answer=short_answer(query), key=query.reference)
+    return Query(query.id, text=text)
 
 
 def _line(task: Task, query: Query, text: str) -> dict[str, object]:

