@@ -19,7 +19,8 @@ from typing import Any
 from recipes.real.fetch import default_cache
 from recipes.real.models import MODELS
 from recipes.smol.adapter import train_adapter
-from recipes.smol.dev import chosen, measure_dev
+from recipes.smol.dev import QUESTIONS as DEV_QUESTIONS
+from recipes.smol.dev import chosen_tasks, measure_dev
 from recipes.smol.documents import plain_documents, share, worked_documents
 from recipes.smol.publish import publish
 from recipes.smol.questions import BENCHMARKS, NAMES, make_questions, task_sources
@@ -35,6 +36,7 @@ from taketurns.errors import DataError, TakeTurnsError
 from taketurns.utils.locks import lock_now
 
 SHIPPED = TEAMS[SMOL]
+CHECKPOINTS = ("plain", "worked", "aligned")
 SOLVER = next(model for model in MODELS if model.name == "qwen")
 TOKENS = 64  # of an answer, while labels are made
 PLAIN_EPOCHS, WORKED_EPOCHS = 1, 2
@@ -96,8 +98,13 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
             policy={"max_tokens": TOKENS},
         ),
     )
-    dev = work / "dev.json"
-    yield make("dev", dev, partial(measure_dev, random_team, questions, dev, some(80)))
+    dev = [work / "dev" / f"{name}.json" for name in CHECKPOINTS]
+    for name, scores in zip(CHECKPOINTS, dev, strict=True):
+        yield make(
+            f"dev-{name}",
+            scores,
+            partial(measure_dev, random_team, name, questions, scores, some(DEV_QUESTIONS)),
+        )
     labels = work / "labels.jsonl"
     data = ("--data", str(questions))
     yield Step(
@@ -164,10 +171,10 @@ def _tokenizer(base: Path) -> Any:
     return AutoTokenizer.from_pretrained(base)
 
 
-def _tasks(dev: Path, questions: Path) -> tuple[str, ...]:
+def _tasks(dev: list[Path], questions: Path) -> tuple[str, ...]:
     """The arguments for the tasks that the dev questions choose; all tasks before that is known."""
     sources = dict(zip(NAMES, task_sources(questions), strict=True))
-    names = chosen(dev) if dev.exists() else NAMES
+    names = chosen_tasks(dev) if all(file.exists() for file in dev) else NAMES
     return tuple(word for name in names for word in ("--task", sources[name]))
 
 

@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from recipes.smol.questions import load_tasks
 from taketurns import Team
-from taketurns.utils.files import write_text
+from taketurns.utils.json_files import read_json, write_json
 
 QUESTIONS = 80  # of a task, at most
 KEPT = 4  # tasks for labels, at least
+SEPARATED = 2.0  # standard errors
+
+Scores = Mapping[str, Mapping[str, Any]]
+"""A checkpoint's scores by task."""
 
 
-def measure_dev(team_file: Path, questions: Path, output: Path, limit: int = QUESTIONS) -> None:
-    """Write each candidate's scores on the dev questions of each task, in one order."""
+def measure_dev(team_file: Path, name: str, questions: Path, output: Path, limit: int) -> None:
+    """Write one candidate's scores on the dev questions of each task, in their order."""
     results: dict[str, Any] = {}
     with Team.load(team_file) as team:
+        alone = team.alone(name)
         for task in load_tasks(questions):
             queries = tuple(task.queries("dev"))[:limit]
-            scores = {}
-            for candidate in team.candidates:
-                traces = team.alone(candidate.name).generate(queries, seed=0)
-                judged = [task.score(q, t.text) for q, t in zip(queries, traces, strict=True)]
-                scores[candidate.name] = {
-                    "mean": fmean(score.value or 0.0 for score in judged),
-                    "unread": sum(not score.parsed for score in judged),
-                    "scores": [score.value for score in judged],
-                    "tokens": fmean(len(trace.text) for trace in traces),
-                }
-            results[task.name] = scores
-    write_text(output, json.dumps(results, indent=1) + "\n")
+            traces = alone.generate(queries, seed=0)
+            judged = [task.score(q, t.text) for q, t in zip(queries, traces, strict=True)]
+            results[task.name] = {
+                "mean": fmean(score.value or 0.0 for score in judged),
+                "unread": sum(not score.parsed for score in judged),
+                "scores": [score.value or 0.0 for score in judged],
+            }
+    write_json(output, results)
 
 
-def chosen(dev: Path) -> list[str]:
-    """The tasks on which the best and the second checkpoint, or the best and the worst, differ
-    most: those whose best and worst differ by more than two standard errors, at least `KEPT`."""
-    results = json.loads(dev.read_text(encoding="utf-8"))
-    ranked = sorted(results, key=lambda name: -_separation(results[name]))
-    separated = [name for name in ranked if _separation(results[name]) > 2]
+def chosen_tasks(files: list[Path]) -> list[str]:
+    """The tasks on which the best and the worst checkpoint differ by `SEPARATED` standard errors of
+    their paired difference, the clearest first; at least `KEPT`."""
+    checkpoints: list[Scores] = [read_json(file) for file in files]
+    clarity = {
+        name: _separation([scores[name] for scores in checkpoints]) for name in checkpoints[0]
+    }
+    ranked = sorted(clarity, key=lambda name: -clarity[name])
+    separated = [name for name in ranked if clarity[name] > SEPARATED]
     return separated if len(separated) >= KEPT else ranked[:KEPT]
 
 
-def _separation(scores: dict[str, Any]) -> float:
-    """The paired difference of the best and the worst candidate in standard errors."""
-    by_mean = sorted(scores.values(), key=lambda entry: entry["mean"])
+def _separation(task: list[Mapping[str, Any]]) -> float:
+    """The paired difference of the best and the worst checkpoint in standard errors."""
+    by_mean = sorted(task, key=lambda scores: scores["mean"])
     worst, best = by_mean[0]["scores"], by_mean[-1]["scores"]
-    differences = [(b or 0.0) - (w or 0.0) for b, w in zip(best, worst, strict=True)]
+    differences = [b - w for b, w in zip(best, worst, strict=True)]
     mean = fmean(differences)
     variance = fmean((d - mean) ** 2 for d in differences) / max(len(differences) - 1, 1)
-    return mean / max(variance**0.5, 1e-9) if mean > 0 else 0.0
+    error: float = max(variance**0.5, 1e-9)
+    return mean / error

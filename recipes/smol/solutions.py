@@ -14,15 +14,30 @@ from recipes.smol.documents import short_answer
 from recipes.smol.questions import load_tasks
 from taketurns import Team
 from taketurns.tasks.base import Task
-from taketurns.types import Query
+from taketurns.types import Message, Query
 from taketurns.utils.files import write_text
 
 WORKED = ("gsm8k", "arc_challenge", "mmlu_redux", "logiqa", "quartz", "socialiqa")
 QUESTIONS = 48  # of a task, at most
 BATCH = 32  # questions between two writes
 ASK = (
-    "{question}\n\nThe right answer is {answer}. Explain in one to three short sentences how to "
-    "find it. Then end with the line: The answer is {key}."
+    "{question}\n\nExplain in one or two short sentences why the right answer is {answer}, and end "
+    "with: The answer is {key}."
+)
+SHOWN = (  # how short an explanation is; without examples the model writes long lists
+    (
+        "What happens to ice in a warm room?\n\nA) It melts.\nB) It burns.",
+        "A) It melts.",
+        "A",
+        "Ice is frozen water, and a warm room is above its melting point. So it turns into water. "
+        "The answer is A.",
+    ),
+    (
+        "Ann has 3 boxes with 4 pens each and gives 2 pens away. How many are left?",
+        "10",
+        "10",
+        "She has 3 * 4 = 12 pens. After giving 2 away, 12 - 2 = 10 are left. The answer is 10.",
+    ),
 )
 TEAM = """\
 # A team needs two candidates; only the first is asked, alone.
@@ -35,7 +50,7 @@ switcher:
   kind: random
 policy:
   temperature: 0.7
-  max_tokens: 96
+  max_tokens: 64
 """
 
 
@@ -71,10 +86,14 @@ def keep_right(answers: Path, solutions: Path) -> None:
 
 
 def _query(query: Query) -> Query:
-    """The question without the form that its task asks for, and its answer."""
+    """The question without the form that its task asks for, with its answer, after two others."""
+    turns = []
+    for question, answer, key, explanation in SHOWN:
+        asked = ASK.format(question=question, answer=answer, key=key)
+        turns += [Message("user", asked), Message("assistant", explanation)]
     question = (query.text or "").rpartition("\n\n")[0]
-    text = ASK.format(question=question, answer=short_answer(query), key=query.reference)
-    return Query(query.id, text=text)
+    asked = ASK.format(question=question, answer=short_answer(query), key=query.reference)
+    return Query(query.id, messages=(*turns, Message("user", asked)))
 
 
 def _line(task: Task, query: Query, text: str) -> dict[str, object]:

@@ -17,16 +17,16 @@ import yaml
 from recipes.smol import __main__ as recipe
 from recipes.smol import publish as publishing
 from recipes.smol.adapter import train_adapter
-from recipes.smol.dev import chosen
+from recipes.smol.dev import chosen_tasks, measure_dev
 from recipes.smol.documents import LEARNED_NOT, PLAIN_PROMPT, Document, short_answer
-from recipes.smol.questions import BENCHMARKS, WHEEL_TASKS, load_tasks, make_questions
+from recipes.smol.questions import BENCHMARKS, NAMES, WHEEL_TASKS, load_tasks, make_questions
 from recipes.smol.solutions import ask_for_solutions, keep_right
 from taketurns.checkpoints.bundled_base import BaseVersion, adapters_version
 from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import DataError
 from taketurns.types import Query
-from taketurns.utils.json_files import write_json
+from taketurns.utils.json_files import read_json, write_json
 from tests.gguf_registry import make_wheel
 
 ASKED = {
@@ -215,12 +215,26 @@ def test_labels_are_made_on_the_tasks_that_separate_the_checkpoints(tmp_path: Pa
     def scores(right: int) -> dict[str, Any]:
         return {"mean": right / 40, "scores": [1.0] * right + [0.0] * (40 - right)}
 
-    results = {
-        f"task{best}": {"plain": scores(best), "worked": scores(10), "aligned": scores(10)}
-        for best in (10, 11, 20, 25, 30, 38)
-    }
-    (tmp_path / "dev.json").write_text(json.dumps(results), encoding="utf-8")
-    assert chosen(tmp_path / "dev.json") == ["task38", "task30", "task25", "task20"]
+    best = (10, 11, 20, 25, 30, 38)
+    files = [tmp_path / "plain.json", tmp_path / "worked.json"]
+    write_json(files[0], {f"task{right}": scores(right) for right in best})
+    write_json(files[1], {f"task{right}": scores(10) for right in best})
+    assert chosen_tasks(files) == ["task38", "task30", "task25", "task20"]
+
+
+def test_a_checkpoint_alone_is_scored_on_the_dev_questions(
+    questions: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    team = tmp_path / "two.yaml"
+    team.write_text(
+        f"candidates:\n  - {{name: a, model: {tiny_model}}}\n  - {{name: b, model: {tiny_model}}}\n"
+        "switcher: {kind: random}\npolicy: {max_tokens: 4}\n",
+        encoding="utf-8",
+    )
+    measure_dev(team, "b", questions, tmp_path / "b.json", limit=3)
+    results = read_json(tmp_path / "b.json")
+    assert set(results) == set(NAMES)
+    assert all(len(scores["scores"]) == 3 for scores in results.values())
 
 
 def test_a_finished_run_is_copied_and_a_large_one_is_not(
