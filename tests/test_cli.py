@@ -366,7 +366,7 @@ def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
     assert json.loads(out)["fits"] is True
 
 
-# With real models, in processes of their own.
+# With real models.
 
 
 def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
@@ -384,13 +384,13 @@ def without_timings(path: Path) -> list[dict]:
 
 def test_a_killed_run_goes_on_to_the_same_records(invoke: Invoke, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
-    queries = [query for task in TASKS.values() for query in task.queries("dev")[:3]]
+    queries = [task.queries("dev")[0] for task in TASKS.values()]
     prompts.write_text("".join(json.dumps({"id": q.id, "text": q.text}) + "\n" for q in queries))
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    command = ("generate", "-t", "pocket", "-i", prompts, "--set", "max_tokens=60")
+    command = ("generate", "-t", "pocket", "-i", prompts, "--set", "max_tokens=40")
 
     process = start(*command, "-o", killed, "--concurrency", 2)
-    while not killed.exists() or killed.read_bytes().count(b"\n") < 5:
+    while not killed.exists() or killed.read_bytes().count(b"\n") < 3:
         assert process.poll() is None, "it finished before it could be killed"
         time.sleep(0.01)
     process.kill()
@@ -405,11 +405,9 @@ def test_a_killed_run_goes_on_to_the_same_records(invoke: Invoke, tmp_path: Path
     assert [record["id"] for record in records(whole)] == [query.id for query in queries]
 
 
-def test_chat_from_a_pipe(tmp_path: Path) -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start("chat", "--probabilities", **pipes)
-    out, err = process.communicate("5 + 4\n/quit\n", timeout=120)
-    assert process.returncode == 0, err
+def test_chat_from_a_pipe(invoke: Invoke) -> None:
+    code, out, err = invoke("chat", "--probabilities", stdin=b"5 + 4\n/quit\n")
+    assert code == 0, err
     assert any(mark in out for mark in "●▲■")
     assert re.search(r"pretrained \d+% · sft \d+% · aligned \d+%", err)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,16 @@ QUESTIONS = ("what is 17 + 25 ?", "what does rebol fonul work as?", "how old is 
 POLICY = Policy(patch_size=6, max_tokens=40, temperature=0.0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(folded: Path) -> TeamConfig:
     return replace(load_team_config(folded / "team.yaml"), policy=POLICY)
 
 
-@pytest.fixture
-async def local(config: TeamConfig) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def local(config: TeamConfig) -> Iterator[LocalEngine]:
     engine = LocalEngine({one.name: one.spec for one in config.candidates})
     yield engine
-    await engine.close()
+    asyncio.run(engine.close())
 
 
 def on(config: TeamConfig, server: ModelServer, **policy: Any) -> Team:
