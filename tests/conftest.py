@@ -8,6 +8,7 @@ import gc
 import io
 import logging
 import os
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,14 @@ def _kind(weight: Any, bias: Any) -> tuple[Any, ...]:
 
     layout = (tuple(weight.shape), weight.stride(), weight.dtype, weight.device)
     return (*layout, bias is None, torch.get_num_threads())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Every HTTP client reads all root certificates, of which none is used here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 class _Deprecations(logging.Handler):

@@ -74,7 +74,9 @@ async def test_one_call_a_patch_and_the_same_answers(
             assert sum(len(e.token_ids) for e in events if isinstance(e, Patch)) == expected.tokens
 
 
-@pytest.mark.parametrize("until", ["sentence", "uncertainty", "random"])
+@pytest.mark.parametrize(
+    "until", ["sentence", "uncertainty", pytest.param("random", marks=pytest.mark.slow)]
+)
 async def test_patches_that_end_by_a_rule_are_decided_alike(
     config: TeamConfig, local: LocalEngine, until: Any
 ) -> None:
