@@ -16,8 +16,8 @@ from taketurns.evaluation.report.section import Section, read_sections, write_se
 
 Invoke = Callable[..., tuple[int, str, str]]
 SMALL = [
-    "--task", "age", "--task", "arithmetic", "--limit", "2", "--trials", "3", "--prefixes", "2",
-    "--k", "2", "--set", "policy.max_tokens=32", "--set", "engine.deterministic=false",
+    "--task", "age", "--task", "arithmetic", "--limit", "3", "--trials", "3", "--prefixes", "2",
+    "--k", "2", "--set", "policy.max_tokens=48", "--set", "engine.deterministic=false",
 ]  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = CliRunner().invoke(
         app,
         ["rollout", "--output", str(path), "--task", "age", "--task", "arithmetic", "--k", "2",
-         "--prefixes", "16", "--set", "policy.max_tokens=32"],
+         "--prefixes", "16", "--set", "policy.max_tokens=48"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return path

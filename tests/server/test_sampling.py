@@ -72,8 +72,16 @@ FIELDS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("model", ["team", "sft"])
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        *(("team", name) for name in FIELDS),
+        *(
+            pytest.param("sft", name, marks=() if name == "min_p" else pytest.mark.slow)
+            for name in FIELDS
+        ),
+    ],
+)
 def test_a_field_is_the_option_of_the_policy(
     http: httpx.Client, offline: Team, model: str, name: str
 ) -> None:
