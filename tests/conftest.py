@@ -3,12 +3,14 @@ them."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import logging
 import os
+import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,71 @@ def _proofs_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """What was proved of models in another run says nothing of the code of this one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAKETURNS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def agreements() -> dict[Any, Any]:
+    """In how many rows products agree, by the kind and shape of their layer."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def _known_agreements() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(autouse=True)
+def _measured_once(agreements: dict[Any, Any], _known_agreements: pytest.MonkeyPatch) -> None:
+    """Whether rows agree depends on the kernel and the shape, which most models here share, so a
+    run measures each only once: that takes longer than the answers of so small a model. Tests of
+    the measuring itself empty `agreements`."""
+    exact: Any = sys.modules.get("taketurns.engines.local.batch_invariant")
+    if exact is None or hasattr(exact._Product._agrees, "__wrapped__"):
+        return
+    import torch
+
+    packed = exact.packed_products
+    measure, compare = exact._Product._agrees, packed._agrees
+
+    @functools.wraps(measure)
+    def measured(product: Any, rows: int, batches: Sequence[int]) -> int:
+        layer = product.layer
+        if type(layer) is not torch.nn.Linear:
+            return int(measure(product, rows, batches))
+        multiply = getattr(vars(layer).get("forward"), "_multiply", None)
+        used = getattr(multiply, "__qualname__", None) if packed.multiplies(layer) else None
+        key = (*_kind(layer.weight, layer.bias), type(layer).forward, used)
+        key = (*key, product.is_output, rows, tuple(batches))
+        if key not in agreements:
+            agreements[key] = measure(product, rows, batches)
+        return int(agreements[key])
+
+    @functools.wraps(compare)
+    def compared(kind: Any, rows: Any, bias: Any) -> bool:
+        key = (kind, *_kind(rows, bias))
+        if key not in agreements:
+            agreements[key] = compare(kind, rows, bias)
+        return bool(agreements[key])
+
+    _known_agreements.setattr(exact._Product, "_agrees", measured)
+    _known_agreements.setattr(packed, "_agrees", compared)
+
+
+def _kind(weight: Any, bias: Any) -> tuple[Any, ...]:
+    """What the kernel of a product depends on."""
+    import torch
+
+    layout = (tuple(weight.shape), weight.stride(), weight.dtype, weight.device)
+    return (*layout, bias is None, torch.get_num_threads())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Every HTTP client reads all root certificates, of which none is used here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
         yield
 
 

@@ -366,7 +366,7 @@ def test_check_for_people_and_for_scripts(invoke: Invoke) -> None:
     assert json.loads(out)["fits"] is True
 
 
-# With real models, in processes of their own.
+# With real models.
 
 
 def start(*arguments: object, **settings: object) -> subprocess.Popen[str]:
@@ -382,6 +382,7 @@ def without_timings(path: Path) -> list[dict]:
     return found
 
 
+@pytest.mark.slow  # tests/test_runner.py kills what writes the records
 def test_a_killed_run_goes_on_to_the_same_records(invoke: Invoke, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     queries = [query for task in TASKS.values() for query in task.queries("dev")[:3]]
@@ -405,11 +406,9 @@ def test_a_killed_run_goes_on_to_the_same_records(invoke: Invoke, tmp_path: Path
     assert [record["id"] for record in records(whole)] == [query.id for query in queries]
 
 
-def test_chat_from_a_pipe(tmp_path: Path) -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start("chat", "--probabilities", **pipes)
-    out, err = process.communicate("5 + 4\n/quit\n", timeout=120)
-    assert process.returncode == 0, err
+def test_chat_from_a_pipe(invoke: Invoke) -> None:
+    code, out, err = invoke("chat", "--probabilities", stdin=b"5 + 4\n/quit\n")
+    assert code == 0, err
     assert any(mark in out for mark in "●▲■")
     assert re.search(r"pretrained \d+% · sft \d+% · aligned \d+%", err)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +113,7 @@ def compound(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 SCHEMAS = st.recursive(scalar(), compound, max_leaves=4)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     schema=SCHEMAS,
     size=st.sampled_from([1, 2, 3, 7, 50]),
@@ -170,7 +168,7 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     }[schema["type"]]()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data())
 def test_what_is_valid_can_be_written(data: st.DataObject) -> None:
     schema = data.draw(SCHEMAS)
@@ -505,7 +503,12 @@ def test_a_team_file_and_a_task_have_formats(
         load_task_file(tmp_path / "task.yaml")
 
 
-def test_generate_takes_a_schema(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+def test_generate_takes_a_schema(
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    invoke: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "team.yaml").write_text(
         f"candidates:\n- {{name: one, model: {make_model(1)}}}\n"
         f"- {{name: two, model: {make_model(2)}}}\npolicy: {{max_tokens: 60, patch_size: 3}}\n"
@@ -520,12 +523,13 @@ def test_generate_takes_a_schema(tmp_path: Path, make_model: Callable[..., Path]
     (tmp_path / "in.jsonl").write_text(
         '{"text": "?"}\n{"text": "!", "answer_format": {"choice": ["x"]}}\n'
     )
-    command = [sys.executable, "-m", "taketurns", "generate", "--team", "team.yaml"]
-    command += ["--input", "in.jsonl", "--schema", "schema.json", "--output", "-"]
-    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    monkeypatch.chdir(tmp_path)
+    command = ("generate", "--team", "team.yaml", "--input", "in.jsonl", "--schema", "schema.json")
+    code, out, err = invoke(*command, "--output", "-")
+    assert code == 0, err
     texts = {
         record["query"]["id"]: "".join(patch["text"] for patch in record["patches"])
-        for record in map(json.loads, done.stdout.splitlines())
+        for record in map(json.loads, out.splitlines())
     }
     assert texts["2"] == "x"
     assert jsonschema.Draft202012Validator(schema).is_valid(json.loads(texts["1"]))

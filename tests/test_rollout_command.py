@@ -224,6 +224,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True)
 
 
+@pytest.mark.slow  # tests/test_runner.py kills what writes the records
 def test_a_killed_run_goes_on_to_the_same_file(invoke: Invoke, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     command = ("--allocate", "racing", "--k", 10, "--set", "max_tokens=48")

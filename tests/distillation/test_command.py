@@ -32,7 +32,7 @@ from taketurns.training.distillation.settings import (
 
 Invoke = Callable[..., tuple[int, str, str]]
 BUNDLED = Path(taketurns.pocket.__file__).parent / "weights"
-SMALL = ("--task", "recall", "--questions", 8, "--answers", 1, "--epochs", 2, "--limit", 3)
+SMALL = ("--task", "recall", "--questions", 6, "--answers", 1, "--epochs", 1, "--limit", 2)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     order = DistillJob(
         load_team_config("pocket"),
         [TASKS["recall"]],
-        SamplingConfig(answers=2, questions=40),
+        SamplingConfig(answers=2, questions=28),
         FilterConfig(),
         StudentConfig(epochs=6, held_out=0.1),
-        ComparisonConfig(split="train", limit=40),
+        ComparisonConfig(split="train", limit=28),
     )
     return out, distill(order, out, compare)
 
@@ -103,17 +103,17 @@ def test_a_finished_run_is_only_asked_what_it_has_not_been_asked(
 ) -> None:
     out, metrics = finished
     asked = (
-        SamplingConfig(answers=2, questions=40),
+        SamplingConfig(answers=2, questions=28),
         FilterConfig(),
         StudentConfig(epochs=6, held_out=0.1),
     )
     said: list[str] = []
-    same = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=40))
+    same = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=28))
     before = weights(out)
     assert distill(same, out, compare, said.append)["comparison"] == metrics["comparison"]
     assert said == [f"{out} is finished; nothing to do"]
-    more = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=41))
-    assert distill(more, out, compare)["comparison"]["scores"]["student"]["recall"]["n"] == 41
+    more = DistillJob(pocket, [TASKS["recall"]], *asked, ComparisonConfig(split="train", limit=29))
+    assert distill(more, out, compare)["comparison"]["scores"]["student"]["recall"]["n"] == 29
     assert weights(out) == before
     assert distill(same, out, compare)["comparison"]["gain"] == metrics["comparison"]["gain"]
 
@@ -232,7 +232,7 @@ def test_bad_input_is_one_sentence(
 
 
 def test_a_folder_is_one_runs(finished: tuple[Path, Any], invoke: Invoke) -> None:
-    asked = ("--task", "recall", "--questions", 40, "--answers", 2, "--epochs", 9)
+    asked = ("--task", "recall", "--questions", 28, "--answers", 2, "--epochs", 9)
     assert "belongs to another run, whose learning differed" in refusal(
         invoke("distill", *asked, "--held-out", "0.1", "-o", finished[0])
     )

@@ -33,6 +33,11 @@ def _spoil(model: Any, limit: int) -> Any:
     return model
 
 
+@pytest.fixture(autouse=True)
+def _measured_anew(agreements: dict[Any, Any]) -> None:
+    agreements.clear()
+
+
 @pytest.fixture
 def model(make_model: Callable[..., Path]) -> Any:
     return AutoModelForCausalLM.from_pretrained(make_model(0)).eval()

@@ -112,7 +112,7 @@ def _short_rings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("elastic", [True, False])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), limit=st.sampled_from([None, 30_000, 60_000]))
 def test_every_token_sees_what_its_layer_looks_at(
     elastic: bool, seed: int, limit: int | None

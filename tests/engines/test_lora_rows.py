@@ -8,7 +8,6 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ def test_an_answer_is_the_same_in_every_company(specs: dict[str, ModelSpec], pro
     alone: dict[Answer, list[Any]] = {}
 
     @settings(
-        max_examples=12,
+        max_examples=6,
         deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -220,14 +219,14 @@ async def test_a_step_of_all_of_them_is_one_forward(
 
     engine = LocalEngine(specs, deterministic=True)
     async with engine.session(0, 200):
-        pass
+        (runner,) = set(runners_of(engine).values())
+        proved = runner.forwards
     monkeypatch.setattr(lora_rows.LoraRows, "used", noted)
     await together(engine, [Answer(0, 30, ((name, 9, 0.0),)) for name in NAMES])
     assert any(len(set(adapters)) == len(NAMES) for adapters in rows)
-    (runner,) = set(runners_of(engine).values())
     counted = [engine.counters(name) for name in NAMES]
     assert all(counters.written_tokens == 9 for counters in counted)
-    assert len(rows) == runner.forwards < sum(counters.forwards for counters in counted)
+    assert len(rows) == runner.forwards - proved < sum(counters.forwards for counters in counted)
     assert all(counters.seconds > 0 for counters in counted)
     await engine.close()
 
@@ -369,7 +368,13 @@ OTHERS: Mapping[str, tuple[Mapping[str, Any], Sequence[str]]] = {
 """Models other than Llamas, and the layers that adapters change."""
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if kind == "convolutions" else ())
+        for kind in OTHERS
+    ],
+)
 async def test_adapters_of_other_models_share_forwards(
     make_model: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
@@ -386,7 +391,9 @@ async def test_adapters_of_other_models_share_forwards(
         )
         its[name] = ModelSpec(str(base), adapter=folder)
     engine = LocalEngine(its, deterministic=True)
-    turns = [tuple((n, 3 + 5 * i, 1.0) for n in names) for i, names in enumerate(permutations(its))]
+    names = tuple(its)
+    orders = [names[first:] + names[:first] for first in range(len(names))]
+    turns = [tuple((n, 3 + 8 * i, 1.0) for n in order) for i, order in enumerate(orders)]
     asked = [Answer(seed, 5 + 13 * seed, turn) for seed, turn in enumerate(turns)]
     alone = [await write(engine, answer) for answer in asked]
     assert await together(engine, asked) == alone
@@ -531,12 +538,12 @@ async def test_answers_wait_for_memory_and_all_end(
 
     async def answers(limit: int | None) -> tuple[list[Any], int]:
         engine = LocalEngine(specs, deterministic=True, memory_bytes=limit)
-        asked = [Answer(seed % 4, 30, ((name, 40, 0.0),)) for seed in range(3) for name in NAMES]
+        asked = [Answer(seed % 4, 30, ((name, 16, 0.0),)) for seed in range(2) for name in NAMES]
         async with engine.session(0, 200):
             need = engine.reserved_bytes
         async with asyncio.timeout(200):
             found = await asyncio.gather(
-                *(work for n in range(8) for work in (joint(engine, n), write(engine, asked[n])))
+                *(work for n in range(6) for work in (joint(engine, n), write(engine, asked[n])))
             )
         assert engine.reserved_bytes == 0
         await engine.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,16 @@ QUESTIONS = ("what is 17 + 25 ?", "what does rebol fonul work as?", "how old is 
 POLICY = Policy(patch_size=6, max_tokens=40, temperature=0.0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(folded: Path) -> TeamConfig:
     return replace(load_team_config(folded / "team.yaml"), policy=POLICY)
 
 
-@pytest.fixture
-async def local(config: TeamConfig) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def local(config: TeamConfig) -> Iterator[LocalEngine]:
     engine = LocalEngine({one.name: one.spec for one in config.candidates})
     yield engine
-    await engine.close()
+    asyncio.run(engine.close())
 
 
 def on(config: TeamConfig, server: ModelServer, **policy: Any) -> Team:
@@ -73,7 +74,9 @@ async def test_one_call_a_patch_and_the_same_answers(
             assert sum(len(e.token_ids) for e in events if isinstance(e, Patch)) == expected.tokens
 
 
-@pytest.mark.parametrize("until", ["sentence", "uncertainty", "random"])
+@pytest.mark.parametrize(
+    "until", ["sentence", "uncertainty", pytest.param("random", marks=pytest.mark.slow)]
+)
 async def test_patches_that_end_by_a_rule_are_decided_alike(
     config: TeamConfig, local: LocalEngine, until: Any
 ) -> None:

@@ -281,16 +281,17 @@ def taketurns(hub: FakeHub, home: Path) -> Iterator[Commands]:
 
 @pytest.fixture
 def write_team(tmp_path: Path) -> Callable[..., Path]:
-    """A team file in which "a" is a folder's model and "b" is given by its keys."""
+    """A team file in which "a" is a folder's model and "b" is given by its keys. Its rounds are not
+    exact: to measure what they need takes longer than to fetch such small models."""
 
     def write(sound: str | Path, **keys: Any) -> Path:
         candidates = [{"name": "a", "model": str(sound)}, {"name": "b", **keys}]
         switcher = {"kind": "fixed", "sequence": ["b", "a"]}
         policy = {"patch_size": 4, "max_tokens": 8}
         file = tmp_path / "team.yaml"
-        file.write_text(
-            json.dumps({"candidates": candidates, "policy": policy, "switcher": switcher})
-        )
+        engine = {"deterministic": False}
+        team = {"candidates": candidates, "policy": policy, "switcher": switcher, "engine": engine}
+        file.write_text(json.dumps(team))
         (tmp_path / "prompts.jsonl").write_text('{"id": "1", "text": "hi"}\n')
         return file
 

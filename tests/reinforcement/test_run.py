@@ -33,14 +33,14 @@ from taketurns.types import Query, Score
 
 SHORT = {"policy.patch_size": 4, "policy.max_tokens": 12}
 FEW = PolicyGradientConfig(
-    steps=8,
-    questions=6,
+    steps=6,
+    questions=4,
     answers=4,
     learning_rate=0.05,
     kl=0.0,
     prices={"aligned": 0.05, "sft": 0.05},
-    check_every=4,
-    checked=6,
+    check_every=3,
+    checked=4,
 )
 
 
@@ -156,7 +156,7 @@ def test_a_killed_run_ends_in_the_same_switcher(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run.train_on_reward(team, [Anything()], whole, FEW)
     keep = run._Run._keep
-    for last in (3, 4):
+    for last in (2, 3):
 
         def stop(self: Any, last: int = last) -> None:
             keep(self)
@@ -175,7 +175,8 @@ def test_a_killed_run_ends_in_the_same_switcher(
     assert mine["checks"] == its["checks"]
 
 
-@pytest.mark.parametrize("kind", ["head", pytest.param("lm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["head", "lm"])
 def test_sigkill_changes_nothing(
     kind: str, invoke: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -233,6 +233,7 @@ def test_an_empty_answer_to_a_harmless_request_is_none(tmp_path: Path) -> None:
         assert _value(ask, task.score(query, text), trace) == value
 
 
+@pytest.mark.slow  # a task of one's own with the same scorer is asked above
 def test_coconot_is_asked_and_the_report_says_what_scored_it(
     invoke: Invoke, guarded: Path, tmp_path: Path
 ) -> None:

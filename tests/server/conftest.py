@@ -60,6 +60,7 @@ def running(team: Team, **settings: Any) -> Iterator[Running]:
             with httpx.Client(timeout=60) as client:  # the first touch, on a busy machine
                 while client.get(f"{url}/health/ready").status_code != 200:
                     assert server.failure is None, server.failure
+                    time.sleep(0.01)
             yield Running(url, serving, server, thread)
         finally:
             server.should_exit = True

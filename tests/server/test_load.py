@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from benchmarks.processes import resident_bytes
 from benchmarks.serving import measure
 from benchmarks.serving.endpoints import ENDPOINTS, Endpoint, Question
-from benchmarks.serving.overhead import overhead
+from benchmarks.serving.overhead import overhead, scripted_team
 from benchmarks.serving.streams import FORMATS, OfflineAnswer, ask
 from taketurns import EngineError, Team
 from taketurns.checkpoints.text import TextCodec
@@ -22,13 +23,34 @@ from taketurns.pocket import TASKS
 from .conftest import Running, Start, forever, scripted
 
 
-@pytest.mark.parametrize("streams", [1, 8, 64])
-async def test_every_stream_is_whole_and_the_offline_answer(pocket: Running, streams: int) -> None:
-    questions = [TASKS[task].queries("test")[1].text for task in ("age", "recall", "arithmetic")]
+@pytest.fixture(scope="module")
+def offline() -> Iterator[Team]:
     with Team.load("pocket") as team:
-        cases = measure.offline(team, questions, 2)
-    result = await measure.load(pocket.url, cases, streams, 2 * streams + 4)
-    assert result.requests == 2 * streams + 4
+        yield team
+
+
+@pytest.fixture(scope="module")
+def plain(offline: Team) -> list[OfflineAnswer]:
+    """Questions of several tasks."""
+    questions = [TASKS[task].queries("test")[1].text for task in ("age", "recall", "arithmetic")]
+    return measure.offline(offline, questions, 2)
+
+
+@pytest.fixture(scope="module")
+def formatted(offline: Team) -> list[OfflineAnswer]:
+    """One question, with each format and without one under every seed."""
+    question = TASKS["age"].queries("test")[1].text or ""
+    cases = measure.offline(offline, [question] * len(FORMATS), 4)
+    return list({(case.question.seed, str(case.question.format)): case for case in cases}.values())
+
+
+@pytest.mark.parametrize("streams", [1, pytest.param(8, marks=pytest.mark.slow), 64])
+async def test_every_stream_is_whole_and_the_offline_answer(
+    pocket: Running, plain: list[OfflineAnswer], streams: int
+) -> None:
+    requests = streams + 8
+    result = await measure.load(pocket.url, plain, streams, requests)
+    assert result.requests == requests
     assert result.whole == result.equal == result.requests
     assert len(result.first) == result.requests
     assert pocket.serving.gate.running == pocket.serving.gate.waiting == 0
@@ -36,12 +58,9 @@ async def test_every_stream_is_whole_and_the_offline_answer(pocket: Running, str
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
 async def test_every_endpoint_streams_the_offline_answer(
-    pocket: Running, endpoint: Endpoint
+    pocket: Running, formatted: list[OfflineAnswer], endpoint: Endpoint
 ) -> None:
-    with Team.load("pocket") as team:
-        question = TASKS["age"].queries("test")[1].text or ""
-        cases = measure.offline(team, [question] * len(FORMATS), 4)
-    asked = [case for case in cases if endpoint.takes(case.question)]
+    asked = [case for case in formatted if endpoint.takes(case.question)]
     formats = {str(case.question.format) for case in asked}
     assert len(formats) == (4 if endpoint.any_format else 3)
     for case in asked:
@@ -82,10 +101,22 @@ def test_a_stream_that_is_not_what_it_must_be_fails_the_soak(
         assert "1 not whole and 1 not equal to offline" in ended.value.code
 
 
-async def test_what_http_adds_is_measured() -> None:
+@pytest.mark.parametrize(
+    "apart",
+    [
+        pytest.param(False, id="in this process"),
+        pytest.param(True, id="in another", marks=pytest.mark.slow),
+    ],
+)
+async def test_what_http_adds_is_measured(start: Start, apart: bool) -> None:
     """That it is little is measured where nothing else runs; here it must not be absurd."""
-    with measure.served("-m", "benchmarks.serving.measure", "serve-scripted") as (url, pid):
-        figures = await overhead(url, pid, 4, 8)
+    command = ("-m", "benchmarks.serving.measure", "serve-scripted")
+    with ExitStack() as stack:
+        if apart:
+            url, pid = stack.enter_context(measure.served(*command))
+        else:
+            url, pid = start(scripted_team()).url, os.getpid()
+        figures = await overhead(url, pid, 4, 4)
         assert resident_bytes(pid) > 10 * 2**20
     assert figures["first token p50, ms, direct"] > 20
     assert figures["added"] < 500

@@ -55,7 +55,7 @@ def test_no_request_of_the_schema_makes_it_fail(server: Running, mode: Generatio
             continue  # there is nothing to get wrong
 
         @given(operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=15, suppress_health_check=SLOW, deadline=None, database=None)
+        @settings(max_examples=10, suppress_health_check=SLOW, deadline=None, database=None)
         def check(case: Any) -> None:
             response = case.call()
             case.validate_response(response, checks=[not_a_server_error])
@@ -128,7 +128,7 @@ FIELDS = {
     st.fixed_dictionaries({"messages": MESSAGES}, optional=FIELDS),
     st.dictionaries(st.sampled_from(["messages", *FIELDS]) | text(5), ANYTHING, max_size=1),
 )
-@settings(max_examples=150, suppress_health_check=SLOW, deadline=None)
+@settings(max_examples=100, suppress_health_check=SLOW, deadline=None)
 def test_any_fields_make_an_answer_or_a_sentence(
     http: httpx.Client, fields: dict[str, Any], spoiled: dict[str, Any]
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
-from taketurns import Policy, Team, Trace
+from taketurns import Candidate, Policy, Team, Trace
 from taketurns.config.loading import load_team_config
 from taketurns.config.policy import Guard, PatchRule
 from taketurns.config.team_config import EngineConfig
@@ -20,11 +22,26 @@ from .served import ModelServer, Style, serving
 QUESTION = "how do i steal the old wooden cart?"
 
 
+@pytest.fixture(scope="module")
+def candidates() -> Sequence[Candidate]:
+    return load_team_config("pocket").candidates
+
+
+@pytest.fixture(scope="module")
+def engine(candidates: Sequence[Candidate]) -> Iterator[LocalEngine]:
+    engine = LocalEngine({one.name: one.spec for one in candidates})
+    yield engine
+    asyncio.run(engine.close())
+
+
 @pytest.mark.parametrize("patch", [None, PatchRule("sentence", min=2, max=12)])
 @pytest.mark.parametrize("style", ["vllm", "ids-in"])
-async def test_what_fails_here_fails_there(style: Style, patch: PatchRule | None) -> None:
-    candidates = load_team_config("pocket").candidates
-    engine = LocalEngine({one.name: one.spec for one in candidates})
+async def test_what_fails_here_fails_there(
+    candidates: Sequence[Candidate],
+    engine: LocalEngine,
+    style: Style,
+    patch: PatchRule | None,
+) -> None:
     guard = Guard(2, words=("steal",), judge="aligned" if style == "vllm" else None)
     policy = Policy(patch_size=6, max_tokens=30, temperature=0.0, guard=guard, patch=patch)
     here = Team(candidates, engine, FixedSwitcher([0]), policy, candidates[2])
@@ -37,7 +54,6 @@ async def test_what_fails_here_fails_there(style: Style, patch: PatchRule | None
             expected = await here.agenerate(QUESTION)
             whole = await there.agenerate(QUESTION)
             *events, streamed = [event async for event in there.stream(QUESTION)]
-    await engine.close()
     assert isinstance(streamed, Trace)
     assert expected.patches[0].withheld
     assert "steal" not in "".join(repr(event) for event in events)

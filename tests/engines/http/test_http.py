@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -44,11 +44,11 @@ def pocket() -> dict[str, Candidate]:
     return candidates | {SWITCHER: Candidate(SWITCHER, candidates["aligned"].spec)}
 
 
-@pytest.fixture
-async def local(pocket: dict[str, Candidate]) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def local(pocket: dict[str, Candidate]) -> Iterator[LocalEngine]:
     engine = LocalEngine({name: one.spec for name, one in pocket.items()})
     yield engine
-    await engine.close()
+    asyncio.run(engine.close())
 
 
 def elsewhere(pocket: dict[str, Candidate], *servers: ModelServer, **options: Any) -> HttpEngine:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf, log
 from pathlib import Path
@@ -42,11 +43,11 @@ def pocket() -> dict[str, Candidate]:
     return candidates | {"switcher": Candidate("switcher", candidates["aligned"].spec)}
 
 
-@pytest.fixture
-async def local(pocket: dict[str, Candidate]) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def local(pocket: dict[str, Candidate]) -> Iterator[LocalEngine]:
     engine = LocalEngine({name: one.spec for name, one in pocket.items()})
     yield engine
-    await engine.close()
+    asyncio.run(engine.close())
 
 
 def on(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ KINDS: dict[str, Any] = {"vllm": ModelServer, "llama": LlamaServer, "text": Mode
 PUSHED = ((70, 12.0), (71, 11.0), (72, 10.0), (73, 9.0))  # so that tokens come again
 
 
-@pytest.fixture
-async def local(three_models: dict[str, str]) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def local(three_models: dict[str, str]) -> Iterator[LocalEngine]:
     engine = LocalEngine({name: ModelSpec(three_models[name]) for name in NAMES})
     yield engine
-    await engine.close()
+    asyncio.run(engine.close())
 
 
 def team_on(engine: Engine, specs: dict[str, ModelSpec], *servers: Any, **policy: Any) -> Team:
