@@ -39,6 +39,7 @@ SHIPPED = TEAMS[SMOL]
 CHECKPOINTS = ("plain", "worked", "aligned")
 SOLVER = next(model for model in MODELS if model.name == "qwen")
 TOKENS = 64  # of an answer, while labels are made
+PREFIXES = 240  # with labels, over all tasks
 PLAIN_EPOCHS, WORKED_EPOCHS = 1, 2
 
 
@@ -110,7 +111,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     yield Step(
         "labels",
         ("taketurns", "rollout", "--team", str(random_team), *_tasks(dev, questions), *data,
-         "--prefixes", str(some(400)), "--k", "4", "--output", str(labels)),
+         "--prefixes", str(some(PREFIXES)), "--k", "4", "--output", str(labels)),
         labels,
     )  # fmt: skip
     train = ("taketurns", "train", "--team", str(random_team), "--labels", str(labels))

@@ -167,6 +167,19 @@ def test_unknown_names_say_which_there_are() -> None:
     assert [task.name for task in find_tasks(["recall", "chain", "recall"])] == ["recall", "chain"]
 
 
+def test_the_data_of_benchmarks_may_be_named_beside_a_task_file(
+    write: Write, tmp_path: Path
+) -> None:
+    data = write("gsm8k", dev=[{"id": 1, "input": "2 + 2?", "output": "4"}], test=[])
+    (tmp_path / "own.jsonl").write_text('{"id": "1", "text": "Who?", "reference": "I"}\n')
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\ndata: own.jsonl\nscorer: alias\n", encoding="utf-8")
+    found = find_tasks(["gsm8k", str(own)], Choices(data))
+    assert [task.name for task in found] == ["gsm8k", "own"]
+    with pytest.raises(UsageError, match="has its own data"):
+        find_tasks([str(own)], Choices(data))
+
+
 def test_the_diversity_task_judges_answers_beside_each_other(write: Write) -> None:
     rows = [{"id": 1, "input": "Write a line.", "output": "", "reference": ["a line of mine"]}]
     name = "infinite_chat_diversity"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from inspect import isclass
 from pathlib import Path
@@ -93,8 +93,13 @@ def built_in_task(name: str) -> Task | None:
 
 
 def find_tasks(names: Sequence[str], choices: Choices | None = None) -> list[Task]:
-    """Tasks by name, each once (`tasks/defaults.py` has the default)."""
-    return [find_task(name, choices) for name in dict.fromkeys(names)]
+    """Tasks by name, each once (`tasks/defaults.py` has the default). If one of them is a benchmark
+    of the paper, the data are for the benchmarks, and other tasks may stand beside them."""
+    choices = choices or Choices()
+    others = replace(choices, data=None) if any(map(BENCHMARKS.__contains__, names)) else choices
+    return [
+        find_task(name, choices if name in BENCHMARKS else others) for name in dict.fromkeys(names)
+    ]
 
 
 def _scorer(benchmark: Benchmark, choices: Choices) -> Scorer:
