@@ -120,7 +120,8 @@ def _benchmark(name: str, data: Path, folder: Path) -> None:
 
 
 def _wheel_task(task: WheelTask, cache: Path, folder: Path) -> None:
-    """Write a task's file and questions in the order of their draws: test, dev, train, the rest."""
+    """Write a task's file and questions in the order of their draws: test, dev, train, the rest.
+    Questions that the file answers in two ways are left out."""
     rows = sorted(_read(task, cache), key=lambda row: (_draw(row["passage"]), row["id"]))
     ends = iter((("test", TEST), ("dev", DEV), ("train", TRAIN)))
     passage, split, room = None, "", 0
@@ -129,8 +130,9 @@ def _wheel_task(task: WheelTask, cache: Path, folder: Path) -> None:
             split, room = next(ends, (STAGE, len(rows)))
         passage, room = row.pop("passage"), room - 1
         row["split"] = split
-    _write_task(task.name, [row for row in rows if row["split"] != STAGE], folder)
-    staged = [{**row, "split": "train"} for row in rows if row["split"] == STAGE]
+    kept = [row for row in rows if not row.pop("contradicted")]
+    _write_task(task.name, [row for row in kept if row["split"] != STAGE], folder)
+    staged = [{**row, "split": "train"} for row in kept if row["split"] == STAGE]
     _write_task(task.name, staged, folder / STAGE)
 
 
@@ -147,9 +149,13 @@ def _write_json(path: Path, rows: dict[str, list[Any]]) -> None:
 
 def _read(task: WheelTask, cache: Path) -> Iterator[dict[str, Any]]:
     """The questions of a wheel's file, each text once. Lines of another form are left out."""
+    lines = list(read_lines(task.part, cache))
+    texts = [line["input"][-1]["content"] for line in lines]
+    answers: dict[str, set[str]] = {}
+    for line, text in zip(lines, texts, strict=True):
+        answers.setdefault(text, set()).add(line["ideal"])
     seen = set()
-    for number, line in enumerate(read_lines(task.part, cache)):
-        text = line["input"][-1]["content"]
+    for number, (line, text) in enumerate(zip(lines, texts, strict=True)):
         matched = task.pattern.fullmatch(text)
         if matched is None:
             continue
@@ -160,13 +166,13 @@ def _read(task: WheelTask, cache: Path) -> Iterator[dict[str, Any]]:
             continue
         seen.add(question)
         found = task.passage.match(question)
-        passage = (found.group(1) if found else question).lower().strip()
         yield {
             "id": str(number),
             "text": question,
             "choices": choices,
             "reference": line["ideal"],
-            "passage": passage,
+            "passage": (found.group(1) if found else question).lower().strip(),
+            "contradicted": len(answers[text]) > 1,
         }
 
 

@@ -67,7 +67,8 @@ def questions(data: Path, tmp_path: Path) -> Path:
             {"input": [{"content": ASKED[task.name].format(i // 2, i)}], "ideal": "B"}
             for i in range(700)
         ]
-        body = "".join(json.dumps(line) + "\n" for line in [*lines, lines[0]])
+        opposite = {**lines[7], "ideal": "A"}
+        body = "".join(json.dumps(line) + "\n" for line in [*lines, lines[0], opposite])
         part = make_wheel(wheels, f"questions-{task.name}", "questions.jsonl", body.encode())
         tasks.append(replace(task, part=part))
     folder = tmp_path / "questions"
@@ -103,6 +104,18 @@ def test_questions_about_one_passage_are_in_one_part(questions: Path) -> None:
     assert len(place) == 350
     assert {len(parts) for parts in place.values()} == {1}
     assert set.union(*place.values()) == {"stage", "train", "dev", "test"}
+
+
+def test_a_question_with_two_answers_is_left_out(questions: Path) -> None:
+    ids = {
+        query.id
+        for folder in (questions, questions / "stage")
+        for task in load_tasks(folder)
+        if task.name == "quartz"
+        for split in ("train", "dev", "test")
+        for query in task.queries(split)
+    }
+    assert ids == {f"quartz/{number}" for number in range(700) if number != 7}
 
 
 def test_an_option_is_read_without_its_key_and_asked_as_its_task_asks(questions: Path) -> None:
