@@ -101,6 +101,7 @@ def test_a_path_that_stayed_has_its_names(path: str, names: str) -> None:
 @pytest.mark.parametrize(
     "path", ["taketurns.nothing", "taketurns.scorers.nothing", "taketurns.teams"]
 )
+@pytest.mark.filterwarnings("ignore:taketurns.scorers is now:DeprecationWarning")
 def test_a_path_that_never_was_is_an_ordinary_error(path: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=f"^No module named '{path}'$"):
         import_module(path)
