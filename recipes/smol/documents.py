@@ -54,7 +54,8 @@ def plain_documents(tokenizer: Any, questions: Path, cache: Path) -> list[Docume
 
 def worked_documents(tokenizer: Any, questions: Path, solutions: Path) -> list[Document]:
     """Conversations: a question and a solution that was found right."""
-    queries = {query.id: query for query in stage_queries(questions)}
+    staged = load_tasks(questions / "stage")
+    queries = {query.id: query for task in staged for query in task.queries("train")}
     documents = []
     for line in solutions.read_text(encoding="utf-8").splitlines():
         solution = json.loads(line)

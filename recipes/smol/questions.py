@@ -1,15 +1,16 @@
 """The questions of the recipe, divided so that no stage and no label sees a question of a test.
 
-Three tasks come from a wheel (LogiQA, QuaRTz, Social IQA) and become task files. The
-others are the paper's benchmarks, whose authors' files are written again. Every question is in one
-of four parts: `stage` (the two stages learn from these), `train` (labels), `dev` (choices) and
-`test`. The part depends on a hash of the question, or of the passage that several are about.
+Three tasks come from a wheel (LogiQA, QuaRTz, Social IQA) and become task files. The others
+are the paper's benchmarks, whose authors' files are written again. Every question is in one of four
+parts: `stage` (the two stages learn from these), `train` (labels), `dev` (choices) and `test`. The
+part depends on a hash of the question, or of the passage that several are about.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +109,12 @@ def _benchmark(name: str, data: Path, folder: Path) -> None:
         for query in task.queries(split)
     }
     raw = read_json(data / f"{name}.json")
+    uses = Counter(str(row["id"]) for part in ("dev", "test") for row in raw[part])
     rows: dict[str, list[Any]] = {"train": [], "dev": [], STAGE: []}
     for row in raw["dev"]:
-        # A question whose id stands twice is left out with those that are also in test.
-        if (split := split_of.get(str(row["id"]))) is not None:
+        # Left out: questions that are also in test, and those whose id another question has.
+        identifier = str(row["id"])
+        if (split := split_of.get(identifier)) is not None and uses[identifier] == 1:
             text = str(row.get("question", row.get("input")))
             rows[STAGE if split == "train" and _draw(text) < 0.5 else split].append(row)
     staged = {"train": rows.pop(STAGE)}
