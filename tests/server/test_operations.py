@@ -123,7 +123,8 @@ def test_logs_are_json_without_anybody_s_text(
     assert line["finish"] == ["length"]
     assert line["seconds"] >= line["first_token"] > 0
     assert "private" not in caplog.text + str(line)
-    assert "aaaa" not in str(line)
+    assert "aaaabbbb" not in str(line)
+    assert "bbbbaaaa" not in str(line)
     assert "k3y" not in str(line)
 
 
