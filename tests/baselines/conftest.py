@@ -81,11 +81,14 @@ def scripted(tmp_path: Path) -> Callable[..., tuple[MethodContext, ScriptedEngin
 
 @pytest.fixture
 def real(tmp_path: Path) -> Callable[..., MethodContext]:
-    """A stage on real models: `{name: folder}`."""
+    """A stage on real models: `{name: folder}`, or a specification in place of a folder."""
     from taketurns.engines.local.engine import LocalEngine
 
     def make(models: Mapping[str, Any], tasks: Sequence[Any], **policy: Any) -> MethodContext:
-        specs = tuple(Candidate(n, ModelSpec(str(f), prompt="{text}")) for n, f in models.items())
+        specs = tuple(
+            Candidate(n, f if isinstance(f, ModelSpec) else ModelSpec(str(f), prompt="{text}"))
+            for n, f in models.items()
+        )
         config = TeamConfig(specs, policy=Policy(**{"patch_size": 4, "max_tokens": 12} | policy))
         return MethodContext(
             config,

@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from taketurns.config.team_config import EngineConfig
+from taketurns.engines.local.library_logging import asked_by_an_old_name
 from taketurns.errors import UsageError
+from taketurns.evaluation.methods.adapters import whole_checkpoint
 from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.checkpoints import CheckpointTensors, check_mergeable, merge
 from taketurns.evaluation.methods.merging import DareTies, GreedySoup, average, dare_ties
-from taketurns.types import ModelSpec
+from taketurns.types import ModelSpec, Query
+from taketurns.utils.seeds import derive
 
 SEEDS = [11, 12]
 
@@ -128,8 +132,6 @@ def test_shapes_that_differ_are_named_before_anything_is_merged(
         check_mergeable([first, wide])
     with pytest.raises(UsageError, match=r"layers\.2\..* is missing in base"):
         check_mergeable([first, deep])
-    with pytest.raises(UsageError, match="lora is a LoRA adapter"):
-        CheckpointTensors("lora", ModelSpec(three_models["m0"], adapter="somewhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no safetensors weights"):
         CheckpointTensors("empty", ModelSpec(str(tmp_path / "empty")))
@@ -200,4 +202,67 @@ async def test_a_soup_takes_in_what_does_not_hurt(
     sparse = DareTies(stage)
     assert (await sparse.prepare(asking(stage.tasks)))["density"] == 0.5
     assert (await sparse.answer(task, task.queries("test")[0], 0)).error is None
+    await stage.close()
+
+
+@pytest.fixture(scope="session")
+def on_m0(
+    three_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ModelSpec]:
+    """Two adapters on m0, and m0 as it is."""
+    specs = {}
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+        folder = tmp_path_factory.mktemp("adapters") / name
+        with asked_by_an_old_name():
+            tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(three_models["m0"]), config)
+        tuned.save_pretrained(folder)
+        specs[name] = ModelSpec(three_models["m0"], adapter=str(folder), prompt="{text}")
+    return {**specs, "bare": ModelSpec(three_models["m0"], prompt="{text}")}
+
+
+def test_an_adapter_is_merged_into_its_model(on_m0: dict[str, ModelSpec], tmp_path: Path) -> None:
+    spec = on_m0["first"]
+    made = whole_checkpoint(CheckpointTensors("first", spec), tmp_path / "whole")
+    assert made.spec == ModelSpec(str(tmp_path / "whole"), prompt="{text}")
+    whole = AutoModelForCausalLM.from_pretrained(made.spec.model).state_dict()
+    model = AutoModelForCausalLM.from_pretrained(spec.model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with asked_by_an_old_name():
+        merged = PeftModel.from_pretrained(model, spec.adapter).merge_and_unload().state_dict()
+    assert {name for name in whole if not torch.equal(whole[name], before[name])} == {
+        name for name in whole if "q_proj" in name or "down_proj" in name
+    }
+    for name, tensor in merged.items():
+        torch.testing.assert_close(whole[name], tensor)
+    again = whole_checkpoint(CheckpointTensors("first", spec), tmp_path / "whole")
+    assert again.spec == made.spec
+    bare = CheckpointTensors("bare", on_m0["bare"])
+    assert whole_checkpoint(bare, tmp_path / "none") is bare
+
+
+async def test_adapters_on_one_model_are_merged_onto_that_model(
+    real: Callable[..., MethodContext], on_m0: dict[str, ModelSpec], word: Any, asking: Any
+) -> None:
+    """The base is the model of all, not the first adapter on it; the bare model adds no change."""
+    stage = real(on_m0, [word("t", {"q": "x"})])
+    method = DareTies(stage)
+    await method.check()
+    chosen = await method.prepare(asking(stage.tasks))
+    assert chosen["base"] == on_m0["bare"].model
+    [merged] = stage.folder.glob("dare-ties-*/model-00001.safetensors")
+    weights, base = load_file(merged), load_file(Path(chosen["base"]) / "model.safetensors")
+    parts = [
+        load_file(stage.folder / f"whole-{name}" / "model-00001.safetensors")
+        for name in ("first", "second")
+    ]
+    for name, tensor in weights.items():
+        seeds = [derive(stage.policy.seed, name, index) for index in range(2)]
+        torch.testing.assert_close(tensor, dare_ties(base[name], [p[name] for p in parts], seeds))
+    assert (await method.answer(stage.tasks["t"], Query("q", text="q"), 0)).error is None
+
+    soup = GreedySoup(stage)
+    await soup.check()
+    assert set((await soup.prepare(asking(stage.tasks)))["ingredients"]) <= set(on_m0)
     await stage.close()

@@ -31,14 +31,10 @@ tensor."""
 
 
 class CheckpointTensors:
-    """The tensors of a model's folder or hub id, by name."""
+    """The tensors of a model's folder or hub id, by name; of an adapter's model as they are without
+    the adapter (`whole_checkpoint` has both)."""
 
     def __init__(self, name: str, spec: ModelSpec) -> None:
-        if spec.adapter is not None:
-            raise UsageError(
-                f"candidate {name} is a LoRA adapter, and only whole checkpoints are merged: merge "
-                "the adapter into its model first, or leave this method out"
-            )
         if spec.gguf_file is not None:
             raise UsageError(
                 f"candidate {name} is a GGUF file, which cannot be merged: name the checkpoint "
@@ -95,7 +91,7 @@ def merge(
 ) -> ModelSpec:
     """Write the merged checkpoint to `folder`, with the configuration, tokenizer and prompt of
     `like`. An existing folder is complete and is not written again."""
-    spec = like.spec.with_model(str(folder))
+    spec = replace(like.spec.with_model(str(folder)), adapter=None)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_when_free(folder):
         if not folder.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.errors import UsageError
+from taketurns.evaluation.methods.adapters import on_one_model, whole_checkpoint
 from taketurns.evaluation.methods.base import (
     Dev,
     MethodContext,
@@ -59,6 +60,10 @@ class _Merged(Plain):
     def _checkpoints(self) -> list[CheckpointTensors]:
         return [CheckpointTensors(c.name, c.spec) for c in self._context.config.candidates]
 
+    def _whole(self, checkpoint: CheckpointTensors) -> CheckpointTensors:
+        """Its weights with its adapter, if it has one."""
+        return whole_checkpoint(checkpoint, self._context.folder / f"whole-{checkpoint.name}")
+
     def _merge(self, name: str, parts: Sequence[CheckpointTensors], how: Merge) -> Team:
         like = self._checkpoints()[-1]
         folder: Path = self._context.folder / name
@@ -71,7 +76,7 @@ class GreedySoup(_Merged):
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         alone = await alone_on_dev(self._context, dev)
-        checkpoints = {checkpoint.name: checkpoint for checkpoint in self._checkpoints()}
+        checkpoints = {one.name: self._whole(one) for one in self._checkpoints()}
         scores = {name: mean_score(alone[name]) for name in self._context.names}
         best, *others = sorted(scores, key=lambda name: -scores[name])
         chosen, reached = [best], scores[best]
@@ -89,9 +94,10 @@ class GreedySoup(_Merged):
 
 
 class DareTies(_Merged):
-    """DARE (arXiv 2311.03099) before TIES (2306.01708): half of each later checkpoint's differences
-    from the first one are dropped at random and the rest doubled; a sign is elected for every
-    weight, and the mean of the differences with that sign is added to the first checkpoint."""
+    """DARE (arXiv 2311.03099) before TIES (2306.01708): half of each checkpoint's differences from
+    a base are dropped at random and the rest doubled; a sign is elected for every weight, and the
+    mean of the differences with that sign is added to the base. The base is the first checkpoint;
+    of adapters on one model it is that model."""
 
     async def prepare(self, dev: Dev) -> Mapping[str, Any]:
         def how(name: str, tensors: Sequence[Tensor]) -> Tensor:
@@ -99,9 +105,17 @@ class DareTies(_Merged):
             seeds = [derive(self._context.policy.seed, name, index) for index in range(len(tuned))]
             return dare_ties(base, tuned, seeds)
 
+        base, *tuned = self._checkpoints()
+        base_name = base.name
+        adapters = [one for one in (base, *tuned) if one.spec.adapter is not None]
+        if adapters and on_one_model([base, *tuned]):
+            tuned, base_name = adapters, base.spec.model  # the base's files are read without one
+        else:
+            base = self._whole(base)
+        parts = [base, *map(self._whole, tuned)]
         name = f"dare-ties-{DENSITY}-seed-{self._context.policy.seed}"
-        self._team = self._merge(name, self._checkpoints(), how)
-        return {"density": DENSITY, "scale": SCALE, "base": self._context.names[0]}
+        self._team = self._merge(name, parts, how)
+        return {"density": DENSITY, "scale": SCALE, "base": base_name}
 
 
 def average(name: str, tensors: Sequence[Tensor]) -> Tensor:
