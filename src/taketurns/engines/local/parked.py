@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -37,10 +38,12 @@ class Parked:
     and reads those of its `origin`. Only the pool changes these three. A model with states has
     `snapshots` of them. A model without lanes has the `cache` of the answer's last turn.
 
-    `reserve` is the most tokens that the answer may have, 0 if that is not known."""
+    `reserve` is the most tokens that the answer may have, 0 if that is not known. `beginning` are
+    the answers whose prompts begin alike."""
 
     __slots__ = (
         "__weakref__",
+        "beginning",
         "cache",
         "lane",
         "origin",
@@ -58,6 +61,7 @@ class Parked:
         self.origin: Parked | None = None
         self.snapshots: Snapshots | None = None
         self.cache: TextCache | None = None
+        self.beginning: Beginning | None = None
 
     @property
     def holder(self) -> Parked | None:
@@ -89,3 +93,13 @@ class Parked:
         """Forget all tokens."""
         self.tokens, self.snapshots, self.cache = [], None, None
         self.segment, self.origin, self.lane = None, None, None
+
+
+class Beginning:
+    """The answers of one model whose prompts have the same first block, as long as one is alive:
+    they keep it."""
+
+    __slots__ = ("__weakref__", "answers")
+
+    def __init__(self) -> None:
+        self.answers: WeakSet[Parked] = WeakSet()

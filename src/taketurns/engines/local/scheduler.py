@@ -36,6 +36,7 @@ from taketurns.engines.local.requests import (
     PromptScoreRequest,
     ScoreRequest,
 )
+from taketurns.engines.local.shared_beginnings import SharedBeginnings, common_blocks
 from taketurns.engines.local.states import Snapshot, Snapshots
 from taketurns.engines.local.stopping import follows, over
 from taketurns.errors import CapacityError
@@ -143,6 +144,7 @@ class LaneRunner(BatchRunner):
         self.forwards = 0
         self._max_lanes = max_lanes
         self._lanes: list[_Lane] = []
+        self._beginnings = SharedBeginnings()
 
     @property
     def busy(self) -> bool:
@@ -252,16 +254,21 @@ class LaneRunner(BatchRunner):
 
     def _take_waiting(self) -> list[_Lane]:
         """First come, first served, as many as there is memory for: room for all that they may
-        write is made now, so that none of them has to wait in the middle."""
+        write is made now, so that none of them has to wait in the middle. A prompt that begins like
+        one that is encoded in this round waits for the next."""
         if not self._waiting:
             return []
         taken: list[_Lane] = []
+        later: list[Job] = []
         live = len(self._lanes)
         length = max((self._length(lane.job.reach) for lane in self._lanes), default=0)
         while self._waiting:
             party = self._next_party()
             if live + len(taken) + len(party) > self.most_lanes:
                 break
+            if self._had_better_wait(party, taken):
+                later.append(self._waiting.popleft())
+                continue
             reach = max(job.reach for job in party)
             longer = max(length, self._length(reach))
             held = self._pool.holds(reach)
@@ -281,6 +288,7 @@ class LaneRunner(BatchRunner):
                 self._waiting.popleft()
                 taken.append(self._lane(job))
             length = longer
+        self._waiting.extendleft(reversed(later))
         taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
         if taken:
             self._enter(taken, length)
@@ -294,8 +302,24 @@ class LaneRunner(BatchRunner):
             return [first]
         return list(takewhile(lambda job: job.party is first.party, self._waiting))
 
+    def _had_better_wait(self, party: Sequence[Job], taken: Sequence[_Lane]) -> bool:
+        """Whether a job could take over more once what was taken is encoded."""
+        job = party[0]
+        if job.party is not None or not taken or not self._shares(job):
+            return False
+        alike = (lane.tokens for lane in taken if lane.job.model == job.model)
+        coming = max((common_blocks(job.prompt, tokens) for tokens in alike), default=0)
+        return coming > 0 and coming > self._beginnings.encoded(job.model, job.prompt)
+
+    def _shares(self, job: Job) -> bool:
+        """Whether a job may take over the beginning of its prompt. States are those of one place,
+        which is seldom where a common beginning ends."""
+        return job.parked.holder is None and not self._pool.states and not _scores_prompt(job)
+
     def _lane(self, job: Job) -> _Lane:
         """A lane for a job: from where it goes on, and where its states are copied."""
+        if self._shares(job):
+            self._beginnings.take_over(job.model, job.prompt, job.parked)
         known = 0 if _scores_prompt(job) else self._pool.known(job.parked, job.prompt)
         prompt = len(job.prompt)
         lane = _Lane(job, self._members[job.model], list(job.prompt), known, known)
@@ -316,6 +340,8 @@ class LaneRunner(BatchRunner):
     def _enter(self, taken: Sequence[_Lane], length: int) -> None:
         """Give each of these a lane of at least `length` positions."""
         self._lanes.extend(taken)
+        for lane in taken:
+            self._beginnings.register(lane.job.model, lane.job.prompt, lane.job.parked)
         lanes = len(self._lanes)
         longest = max(self._length(lane.job.parked.reserve) for lane in taken)
         padding = 0 if self.exact else self._rows(lanes, 1) - lanes
@@ -431,6 +457,7 @@ class LaneRunner(BatchRunner):
                     continue
                 if not fed[row] or lane.missing:
                     continue
+                lane.job.parked.tokens = list(lane.tokens)  # others may begin like it now
                 hidden = [layer[row] for layer in outputs.hidden]
                 if isinstance(lane.job, ScoreRequest):
                     lane.job.look(outputs.logits[row], hidden)
