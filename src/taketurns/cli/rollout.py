@@ -44,8 +44,11 @@ def rollout(
         ),
     ] = "random",
     cuts: Annotated[
-        Literal["boundary", "anywhere"],
-        options.question_option(help="Prefixes end at a patch boundary, or at any token."),
+        Literal["boundary", "anywhere", "comparison"],
+        options.question_option(
+            help="Prefixes end at a patch boundary, at any token, or where a switcher of kind "
+            "mentorcollab compares patches."
+        ),
     ] = "boundary",
     concurrency: options.ConcurrencyOption = 64,
     dry_run: Annotated[
@@ -92,4 +95,4 @@ def rollout(
     if summary.failures:
         _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(options.FAILED)
-    _say(after_rollout(output, prefixes, team))
+    _say(after_rollout(output, prefixes, team, compared=cuts == "comparison"))
