@@ -46,8 +46,9 @@ def rollout(
     cuts: Annotated[
         Literal["boundary", "anywhere", "comparison"],
         options.question_option(
-            help="Prefixes end at a patch boundary, at any token, or where a switcher of kind "
-            "mentorcollab compares patches."
+            metavar="PLACE",
+            help="Prefixes end at a patch boundary (boundary), at any token (anywhere), or where a "
+            "switcher of kind mentorcollab compares patches (comparison).",
         ),
     ] = "boundary",
     concurrency: options.ConcurrencyOption = 64,

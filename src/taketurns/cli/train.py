@@ -67,8 +67,10 @@ def train(
     switcher: Annotated[
         Literal["lm", "head", "deferral", "mentorcollab"],
         typer.Option(
-            help="A language model, a linear head, a head by which one of two candidates defers to "
-            "the other at any token, or a judge that compares the patches of two candidates."
+            metavar="KIND",
+            help="A language model (lm), a linear head (head), a head by which one of two "
+            "candidates defers to the other at any token (deferral), or a judge that compares the "
+            "patches of two candidates (mentorcollab).",
         ),
     ] = "lm",
     task: Annotated[
