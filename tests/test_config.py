@@ -149,7 +149,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "switcher: {kind: head}", 'of kind "head" needs the key path'),
         (
             MINIMAL + "switcher: {kind: random, path: x}",
-            'path is a key of kind "head" or "deferral", but this',
+            'path is a key of kind "head" or "deferral" or "mentorcollab", but this',
         ),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
         (MINIMAL + "switcher: {kind: folded, reader: base}", "needs the key tokens"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from taketurns.config.pair_rules import MentorRule
 from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import SwitcherConfig
 from taketurns.engines.scripted import ScriptedEngine
@@ -18,6 +20,8 @@ from taketurns.evaluation.methods.base import MethodContext
 from taketurns.evaluation.methods.registry import methods
 from taketurns.evaluation.methods.token_level import TokenLevelPair
 from taketurns.switchers.head import Head, HeadConfig, Scale
+from taketurns.switchers.judge import Judge, PatchValue
+from taketurns.switchers.mentor import MentorSwitcher
 
 Scripted = Callable[..., tuple[MethodContext, ScriptedEngine]]
 ANSWERS = {"base": "it is evil.", "sft": "it is fine.", "aligned": "it is good."}
@@ -124,10 +128,44 @@ async def test_a_deferral_head_s_threshold_is_the_best_on_dev(
     ]  # fmt: skip
 
 
+async def test_a_judge_s_rate_is_the_best_on_dev(
+    scripted: Scripted, word: Any, asking: Any, tmp_path: Path
+) -> None:
+    """A trained judge by name: it prefers the patch whose state is the greater, the mentor's."""
+    import torch
+
+    config = HeadConfig("candidate", ("base", "aligned"), "base", {"base": (-1,)})
+    value = PatchValue(torch.ones(1, 1), torch.zeros(1), torch.ones(1), torch.zeros(2))
+    Judge(config, torch.zeros(1), torch.ones(1), value).save(tmp_path)
+    states = {"base": lambda text: [float("good" in text)]}
+    context, engine = made(scripted, word, states=states)
+    rule = MentorRule(0.25, 5)
+    judge = SwitcherConfig(kind="mentorcollab", path=str(tmp_path), pair=rule)
+    switchers = {"mlp": trained.TrainedSwitchers({"t": judge})}
+    entry = methods(context.names, trained.own(context.config, ["t"]), switchers)["mlp"]
+    assert entry.make is not None
+    method = entry.make(context)
+    await method.check()
+    assert engine.calls == []
+    dev = asking(context.tasks)
+    chosen = await method.prepare(dev)
+    assert dev.names == ["mlp 0.1", "mlp 0.25", "mlp 0.5"]
+    assert set(chosen) == {"rate", "dev"}
+    assert all(call.kind == "generate" for call in engine.calls), "the base is not asked"
+    (task,) = context.tasks.values()
+    query = task.queries("test")[0]
+    assert isinstance(method, TokenLevelPair)
+    rule = replace(rule, rate=1.0)
+    always = TokenLevelPair.mentorcollab(context, "always", rule, str(tmp_path))
+    always._teams = {1.0: always._team(MentorSwitcher(rule, str(tmp_path)))}
+    always._value = 1.0
+    trace = await always.answer(task, query, 0)
+    assert trace.text.startswith("it is good")
+    assert {p.speaker for p in trace.patches} == {0, 2}
+
+
 async def test_the_policy_s_rules_are_left_out(scripted: Scripted, word: Any) -> None:
     """Those about speakers and patches, which these methods have themselves."""
-    from dataclasses import replace
-
     context, _ = made(scripted, word)
     policy = replace(context.policy, opening=1, patch=PatchRule("sentence"))
     context.config = replace(context.config, policy=policy)

@@ -10,9 +10,27 @@ import yaml
 from taketurns.config.loading import load_team_config
 from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule, NudgingRule, PairRule
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
+from taketurns.switchers.head import HeadConfig, save
 from taketurns.training.distillation.student import Student
 from taketurns.training.distillation.team import write_team
 from taketurns.types import Candidate, ModelSpec
+
+
+def test_a_judge_of_another_model_is_left_out(tmp_path: Path) -> None:
+    """It reads states of the writer: a student in the writer's place has others."""
+    (tmp_path / "judge").mkdir()
+    save("judge", HeadConfig("candidate", ("a", "b"), "a", {"a": (-1,)}), {}, tmp_path / "judge")
+    candidates = tuple(Candidate(name, ModelSpec(f"org/{name}")) for name in ("a", "b"))
+    path = str(tmp_path / "judge")
+    switcher = SwitcherConfig(kind="mentorcollab", pair=MentorRule(), path=path)
+    team, said = TeamConfig(candidates, switcher), list[str]()
+    for student, kind in ((Student("a", ModelSpec("org/a"), 0), "random"),
+                          (Student("b", ModelSpec("org/b"), 1), "mentorcollab")):  # fmt: skip
+        output = tmp_path / student.name
+        output.mkdir()
+        write_team(team, student, ModelSpec("org/s"), output, said.append)
+        assert load_team_config(output).switcher.kind == kind
+    assert "trained on hidden states of a, not of the student" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,9 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
         "switcher: {kind: nudging, threshold: 0.5}\n", LINE, ["threshold", '"deferral"']
     ),
     "mentor rate": ("switcher: {kind: mentorcollab, rate: 1.5}\n", LINE, ["rate", "1.5"]),
+    "judge gone": (
+        "switcher: {kind: mentorcollab, path: ./gone}\n", LINE, ["gone", "judge"]
+    ),
     "mentor lookahead": ("switcher: {kind: mentorcollab, lookahead: 0}\n", LINE, ["lookahead"]),
     "rate of nudging": (
         "switcher: {kind: nudging, rate: 0.5}\n", LINE, ["rate", '"mentorcollab"', '"nudging"']

@@ -112,6 +112,15 @@ def vocabulary_size(spec: ModelSpec) -> int | None:
     return int(size) if size else None
 
 
+def hidden_size(spec: ModelSpec) -> int | None:
+    """The size of the model's hidden states, None if its layers have different ones. Raises
+    ConfigError if there is no such model."""
+    config = read_config(spec).get_text_config()
+    size = getattr(config, "hidden_size", None)
+    outside = getattr(config, "word_embed_proj_dim", size)  # in OPT
+    return int(size) if size and outside == size else None
+
+
 def require_model(spec: ModelSpec) -> None:
     """Raise ConfigError if an adapter is named as the model."""
     where = ("the model", spec.model)

@@ -33,12 +33,15 @@ def after_generate(
     return f"{wrote}; next, score them: {next_}{hint}"
 
 
-def after_rollout(path: Path, prefixes: int, team: str) -> str:
-    """The written labels, and the command that trains a switcher on them."""
+def after_rollout(path: Path, prefixes: int, team: str, *, compared: bool = False) -> str:
+    """The written labels, and the command that trains a switcher on them: a judge if they are of
+    patches that were `compared`."""
     wrote = f"wrote {_count(prefixes, 'prefix', 'es')} to {path}"
     if path.is_dir():  # shards, which must be merged first
         return wrote
-    next_ = command("train", {"team": team, "labels": path, "output": "switcher"})
+    switcher = "mentorcollab" if compared else None
+    asked = {"team": team, "switcher": switcher, "labels": path, "output": "switcher"}
+    next_ = command("train", asked)
     return f"{wrote}; next, train a switcher on them: {next_}"
 
 

@@ -44,8 +44,12 @@ def rollout(
         ),
     ] = "random",
     cuts: Annotated[
-        Literal["boundary", "anywhere"],
-        options.question_option(help="Prefixes end at a patch boundary, or at any token."),
+        Literal["boundary", "anywhere", "comparison"],
+        options.question_option(
+            metavar="PLACE",
+            help="Prefixes end at a patch boundary (boundary), at any token (anywhere), or where a "
+            "switcher of kind mentorcollab compares patches (comparison).",
+        ),
     ] = "boundary",
     concurrency: options.ConcurrencyOption = 64,
     dry_run: Annotated[
@@ -92,4 +96,4 @@ def rollout(
     if summary.failures:
         _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(options.FAILED)
-    _say(after_rollout(output, prefixes, team))
+    _say(after_rollout(output, prefixes, team, compared=cuts == "comparison"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
+        JudgeSettings,
         LMSettings,
         Selection,
         TrainingConfig,
@@ -64,10 +65,12 @@ def train(
         ),
     ] = 100,
     switcher: Annotated[
-        Literal["lm", "head", "deferral"],
+        Literal["lm", "head", "deferral", "mentorcollab"],
         typer.Option(
-            help="A language model, a linear head, or a head by which one of two candidates "
-            "defers to the other at any token."
+            metavar="KIND",
+            help="A language model (lm), a linear head (head), a head by which one of two "
+            "candidates defers to the other at any token (deferral), or a judge that compares the "
+            "patches of two candidates (mentorcollab).",
         ),
     ] = "lm",
     task: Annotated[
@@ -193,10 +196,18 @@ def train(
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
+        JudgeSettings,
         LMSettings,
         Selection,
         TrainingConfig,
     )
+
+    def _settings() -> LMSettings | HeadSettings | JudgeSettings:
+        if switcher == "lm":
+            return LMSettings(start, lora, rank, report_to)
+        if switcher == "mentorcollab":
+            return JudgeSettings(tuple(layer or (-1,)))
+        return HeadSettings(mode, reader, tuple(layer or ()), bias)
 
     def _tasks() -> list[Task]:
         return options.load_tasks(team, task, _say, data, with_, world)
@@ -248,9 +259,7 @@ def train(
                 config,
                 labels,
                 output,
-                LMSettings(start, lora, rank, report_to)
-                if switcher == "lm"
-                else HeadSettings(mode, reader, tuple(layer or ()), bias),
+                _settings(),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
                 TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
@@ -265,7 +274,7 @@ def _learn(
     team: TeamConfig,
     labels: Path,
     output: Path,
-    settings: LMSettings | HeadSettings,
+    settings: LMSettings | HeadSettings | JudgeSettings,
     selection: Selection,
     training: TrainingConfig,
 ) -> tuple[Mapping[str, Any], str]:

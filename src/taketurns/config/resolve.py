@@ -43,13 +43,14 @@ _ENGINE_LIMITS = {
 }
 _ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
 _LONGEST_TIME = 10**7  # seconds, some four months
-_KEY_OF_KINDS: Mapping[str, tuple[str, ...]] = {  # a key of a switcher, and the kinds that need it
+_KEY_OF_KINDS: Mapping[str, tuple[str, ...]] = {  # a key of a switcher, and the kinds that have it
     "model": ("lm",),
     "sequence": ("fixed",),
-    "path": ("head", "deferral"),
+    "path": ("head", "deferral", "mentorcollab"),
     "tokens": ("folded",),
     "reader": ("folded",),
 }
+_OPTIONAL = {("mentorcollab", "path")}  # without a trained judge the writer judges
 _PAIR_KEYS: Mapping[str, tuple[str, ...]] = {  # the kinds of switcher for two candidates
     "nudging": ("base", "gamma"),
     "baco": ("base", "gamma", "uncertainty", "content"),
@@ -117,12 +118,12 @@ class TeamResolver:
             return SwitcherConfig(kind=part.kind, settings=part.settings)
         entry = self.team.switcher
         for key, kinds in _KEY_OF_KINDS.items():
-            needed = entry.kind in kinds
-            if needed != (getattr(entry, key) not in (None, (), {})):
+            allowed, given = entry.kind in kinds, getattr(entry, key) not in (None, (), {})
+            if allowed != given and (entry.kind, key) not in _OPTIONAL:
                 every = " or ".join(f'"{kind}"' for kind in kinds)
                 self._refuse(
                     f'a switcher of kind "{entry.kind}" needs the key {key}'
-                    if needed
+                    if allowed
                     else f"{key} is a key of kind {every}, but this switcher has the kind "
                     f'"{entry.kind}": remove {key}, or change the kind',
                     "switcher",
@@ -392,7 +393,9 @@ class TeamResolver:
         if place.exists():
             return str(place)
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
-            what = "head" if path[-1] == "path" else "model"
+            what = "model"
+            if path[-1] == "path":
+                what = "judge" if self.team.switcher.kind == "mentorcollab" else "head"
             self._refuse(
                 f"there is no {what} at {place}: {path[-1]} must be a hub id, or relative to this "
                 "file",

@@ -24,11 +24,11 @@ class SwitcherConfig:
 
     "lm": `spec` is its model, `endpoint` is where that is served, and `candidates` are the names in
     the order of its digits, empty for the team's order. "fixed": `sequence` has the indices that it
-    cycles through. "head" and "deferral": `path` is a folder or a hub id. "folded": `tokens` has
-    one token id per candidate, in the candidates' order, and `reader` is the index of the candidate
-    that decides before the first patch. "nudging", "baco", "mentorcollab" and "deferral": `pair`
-    has their settings. Any other kind is a user's own switcher (`utils/parts.py`), made with
-    `settings`.
+    cycles through. "head" and "deferral": `path` is a folder or a hub id; "mentorcollab": that of
+    its judge, None if the writer judges. "folded": `tokens` has one token id per candidate, in the
+    candidates' order, and `reader` is the index of the candidate that decides before the first
+    patch. "nudging", "baco", "mentorcollab" and "deferral": `pair` has their settings. Any other
+    kind is a user's own switcher (`utils/parts.py`), made with `settings`.
     """
 
     kind: SwitcherKind | str = "random"

@@ -55,8 +55,9 @@ class ModelInfo:
 
     `context` is the most tokens a prompt and its continuation may have together; `codec` is the
     model's tokenizer; `end_token_ids` end an answer, `suppressed_token_ids` are not written.
-    The model can read the ids below `vocabulary` (None: unknown). `options` names the
-    `SamplingOptions` that the engine follows with this model: others are refused for it.
+    The model can read the ids below `vocabulary`, and the states of each layer have `hidden_size`
+    numbers (None: unknown). `options` names the `SamplingOptions` that the engine follows with this
+    model: others are refused for it.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ModelInfo:
     suppressed_token_ids: frozenset[int] = frozenset()
     vocabulary: int | None = None
     options: frozenset[str] = frozenset()
+    hidden_size: int | None = None
 
     def prompt_ids(self, prompt: Prompt, more: int) -> Sequence[int]:
         """The token ids of a prompt that `more` tokens are to follow. Raises PromptError for an

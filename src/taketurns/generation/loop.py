@@ -275,13 +275,34 @@ class GenerationLoop:
         """Let the selected speaker write one patch onto the state, or the best of several
         candidates, if the switcher compares them here; None if the speaker declines. Raises
         EngineError if its model fails; the state then has what the speaker gave out."""
-        decide: object = self._decide
-        if isinstance(decide, ComparingDecide) and self._rule is None and _by_switcher(selected):
-            free = self._free_to_speak()
-            rivals = [i for i in await decide.rivals(self.session, self.state) if i in free]
-            if len(rivals) > 1:
+        if self._rule is None and _by_switcher(selected):
+            decide: object = self._decide
+            if isinstance(decide, ComparingDecide) and (rivals := await self.rivals()):
                 return await self._compare(selected, decide, rivals)
         return await self._continue(selected, self._criterion(selected))
+
+    async def rivals(self) -> tuple[int, ...]:
+        """The candidates of whose patches the switcher would keep one here; empty where it compares
+        none."""
+        decide: object = self._decide
+        if not isinstance(decide, ComparingDecide):
+            return ()
+        free = self._free_to_speak()
+        rivals = tuple(i for i in await decide.rivals(self.session, self.state) if i in free)
+        return rivals if len(rivals) > 1 else ()
+
+    async def trial(self, speaker: int) -> Patch:
+        """One round in which `speaker`, one of the `rivals`, writes what it would be compared
+        by."""
+        decide: object = self._decide
+        assert isinstance(decide, ComparingDecide), "only a switcher that compares has rivals"
+        selected = _Selection(speaker, "chosen")
+        self._limit(selected, None)
+        patch = await self._continue(selected, decide.trial(speaker, self.state))
+        patch = patch or await self._continue(selected, None)
+        assert patch is not None, "without a criterion a speaker cannot decline"
+        self._conclude(selected, patch)
+        return patch
 
     async def _compare(
         self, selected: _Selection, decide: ComparingDecide, rivals: Sequence[int]
@@ -312,12 +333,12 @@ class GenerationLoop:
             if failure is not None:
                 raise failure
             return await self._continue(selected, None)  # all declined
-        texts = {rival: patch.text for rival, (patch, _, _) in written.items()}
         probabilities = selected.probabilities
-        if len(texts) > 1:
-            compared = await decide.compare(self.session, self.state, texts)
+        if len(written) > 1:
+            ends = {rival: end for rival, (_, end, _) in written.items()}
+            compared = await decide.compare(self.session, self.state, ends)
             probabilities = checked(compared, len(self.models))
-        best = max(texts, key=lambda rival: probabilities[rival] if probabilities else 0.0)
+        best = max(written, key=lambda rival: probabilities[rival] if probabilities else 0.0)
         patch, after, events = written[best]
         self.state.restore(after)
         timing = Timing(

@@ -324,7 +324,7 @@ class Team:
         tags = max(tagged_tokens(reader.info, policy) for reader in self._readers or ())
         question = _QUESTION_TOKENS
         if isinstance(self._switcher, MentorSwitcher):
-            question += self._switcher.question_tokens
+            question += self._switcher.judge_tokens
         longest = state.longest_prompt + tags + question
         if self._judging is None or policy.guard is None:
             return longest

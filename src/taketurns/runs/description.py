@@ -86,7 +86,7 @@ def _switcher(team: TeamConfig, prints: Mapping[str, str | None]) -> dict[str, A
     return {
         **{k: v for k, v in record.items() if k not in left_out},
         "spec": switcher.spec and _content(switcher.spec, prints["switcher"]),
-        "path": switcher.path and (_head(switcher.path) or switcher.path),
+        "path": switcher.path and (_weights(switcher.path) or switcher.path),
         **elsewhere,
         **_own_part("switchers", switcher.kind, SwitcherKind, switcher.settings),
     }
@@ -105,10 +105,13 @@ def _own_part(group: Group, kind: str, known: Any, settings: Mapping[str, Any]) 
     return {"part": describe_part(group, kind), "settings": _plain(dict(settings))}
 
 
-def _head(source: str) -> str | None:
-    """A digest of a local head's two files, without other files of its folder."""
-    files = [Path(source) / name for name in (head.CONFIG, head.WEIGHTS)]
-    return digest([_file(file) for file in files]) if all(map(Path.is_file, files)) else None
+def _weights(source: str) -> str | None:
+    """A digest of the two files of a local head or judge, without other files of its folder."""
+    for kind in get_args(head.Kind):
+        files = [Path(source) / f"{kind}.{ending}" for ending in ("json", "safetensors")]
+        if all(map(Path.is_file, files)):
+            return digest([_file(file) for file in files])
+    return None
 
 
 def _places(spec: ModelSpec) -> Iterator[tuple[str, str | None]]:

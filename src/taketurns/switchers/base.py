@@ -109,10 +109,11 @@ class ComparingDecide(PatchEndingDecide, Protocol):
         ...
 
     async def compare(
-        self, session: Session, state: GenerationView, patches: Mapping[int, str]
+        self, session: Session, state: GenerationView, after: Mapping[int, GenerationView]
     ) -> tuple[float, ...]:
-        """The probabilities of the candidates, by the text that each rival wrote after `state`. The
-        most probable rival's patch is kept; of equals that of the first."""
+        """The probabilities of the candidates; `after` has the answer `state` as it would be with
+        each rival's patch, the last of its patches. The most probable rival's patch is kept; of
+        equals that of the first."""
         ...
 
 

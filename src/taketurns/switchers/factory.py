@@ -37,7 +37,7 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
         "deferral": lambda: DeferralSwitcher(
             config.path or "", cast(DeferralRule | None, config.pair)
         ),
-        "mentorcollab": lambda: MentorSwitcher(cast(MentorRule | None, config.pair)),
+        "mentorcollab": lambda: MentorSwitcher(cast(MentorRule | None, config.pair), config.path),
     }
     if config.kind in makers:
         return makers[config.kind]()

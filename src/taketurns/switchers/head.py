@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from taketurns.checkpoints import hub
 from taketurns.config.policy import Policy
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SCHEMA = "taketurns.head/1"
-CONFIG, WEIGHTS = "head.json", "head.safetensors"
+CONFIG = "head.json"
 LEAST = 10  # labels that a reader needs for weights of its own
 
+T = TypeVar("T")
 Mode = Literal["speaker", "candidate"]
+Kind = Literal["head", "judge"]  # of what is stored: both read hidden states
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,46 +136,63 @@ class Head:
 
     def save(self, folder: Path) -> None:
         """Write both files."""
-        from safetensors.torch import save_file
-
         tensors = {
-            f"{name}.{part}": tensor.contiguous()
+            f"{name}.{part}": tensor
             for name, scale in self.scales.items()
             for part, tensor in _tensors(scale).items()
         }
-        save_file({"bias": self.bias.contiguous(), **tensors}, folder / WEIGHTS)
-        record = {"schema": SCHEMA, **asdict(self.config)}
-        (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        save("head", self.config, {"bias": self.bias, **tensors}, folder)
 
     @classmethod
     def load(cls, source: str) -> Head:
         """Read a head from a folder or a hub id. Raises ConfigError."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
-        config = load_config(source)
-        try:
-            tensors = load_file(_file(source, WEIGHTS))
+        def of(config: HeadConfig, tensors: Mapping[str, Tensor]) -> Head:
             scales = {
                 name: Scale(*(tensors[f"{name}.{part}"] for part in Scale.__annotations__))
                 for name in config.readers
                 if f"{name}.mean" in tensors
             }
-            _check_weights(tensors, f"the head's weights in {source}")
             return cls(config, scales, tensors["bias"])
-        except (OSError, KeyError, SafetensorError) as error:
-            raise ConfigError(f"cannot read the head's weights in {source}: {error}") from error
+
+        return load("head", source, of)
 
 
-def load_config(source: str) -> HeadConfig:
-    """What a head reads, without its weights. Raises ConfigError."""
-    path = _file(source, CONFIG)
+def save(kind: Kind, config: HeadConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write what reads hidden states: its configuration and its weights."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(weights, folder / f"{kind}.safetensors")
+    record = {"schema": _schema(kind), **asdict(config)}
+    (folder / f"{kind}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load(kind: Kind, source: str, make: Callable[[HeadConfig, Mapping[str, Tensor]], T]) -> T:
+    """What `make` makes of both files in a folder or a hub id. Raises ConfigError, also for a
+    weight that `make` misses."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = load_config(source, kind)
+    try:
+        tensors = load_file(_file(kind, source, f"{kind}.safetensors"))
+        made = make(config, tensors)
+        _check_weights(tensors, kind, source)
+        return made
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ConfigError(f"cannot read the {kind}'s weights in {source}: {error}") from error
+
+
+def load_config(source: str, kind: Kind = "head") -> HeadConfig:
+    """What a head or a judge reads, without its weights. Raises ConfigError."""
+    path, schema = _file(kind, source, f"{kind}.json"), _schema(kind)
     try:
         record = read_json(path)
-        if record.get("schema") != SCHEMA:
+        if record.get("schema") != schema:
             raise ConfigError(
-                f"{path} has the schema {record.get('schema')!r} and not {SCHEMA!r}: it is not the "
-                "file of a head; name a folder that taketurns train wrote"
+                f"{path} has the schema {record.get('schema')!r} and not {schema!r}: it is not the "
+                f"file of a {kind}; name a folder that taketurns train wrote"
             )
         return HeadConfig(
             mode=record["mode"],
@@ -184,7 +202,7 @@ def load_config(source: str) -> HeadConfig:
             labels=tuple(record.get("labels", ())),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ConfigError(f"cannot read the head {path}: {error!r}") from error
+        raise ConfigError(f"cannot read the {kind} {path}: {error!r}") from error
 
 
 def describe_labels(config: HeadConfig) -> str | None:
@@ -244,7 +262,7 @@ class StateReader:
         deep = cast(DeepSession, session)  # prepare() has checked that the engine can
         states = await deep.hidden(name, state.prompt(reader), self._config.layers[name])
         if not states.isfinite().all():
-            raise NotANumberError(f"{name} gave NaN or infinity in the states that the head reads")
+            raise NotANumberError(f"{name} gave NaN or infinity in its hidden states")
         return View(reader, last, states.flatten())
 
 
@@ -317,25 +335,30 @@ def check_hidden(info: ModelInfo) -> None:
         )
 
 
-def _check_weights(tensors: Mapping[str, Tensor], what: str) -> None:
+def _check_weights(tensors: Mapping[str, Tensor], kind: Kind, source: str) -> None:
     """Raise ConfigError for weights that are not finite or would divide by 0."""
+    what, cure = f"the {kind}'s weights in {source}", f"train the {kind} again"
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ConfigError(f"{what} hold NaN or infinity in {name}: train the head again")
-        if name.endswith(".deviation") and not (tensor > 0).all():
-            raise ConfigError(f"{what} hold a value of 0 or less in {name}: train the head again")
+            raise ConfigError(f"{what} hold NaN or infinity in {name}: {cure}")
+        if name.endswith("deviation") and not (tensor > 0).all():
+            raise ConfigError(f"{what} hold a value of 0 or less in {name}: {cure}")
+
+
+def _schema(kind: Kind) -> str:
+    return f"taketurns.{kind}/1"
 
 
 def _tensors(scale: Scale) -> dict[str, Tensor]:
     return {"mean": scale.mean, "deviation": scale.deviation, "weight": scale.weight}
 
 
-def _file(source: str, name: str) -> Path:
-    """The path of a head's file, fetched from the hub if `source` is not a folder."""
-    path = hub.fetch("the head", source, name)
+def _file(kind: Kind, source: str, name: str) -> Path:
+    """The path of a file, fetched from the hub if `source` is not a folder."""
+    path = hub.fetch(f"the {kind}", source, name)
     if path is None:
         raise ConfigError(
-            f"cannot load the head {source!r}: it has no {name}; name a folder that taketurns "
+            f"cannot load the {kind} {source!r}: it has no {name}; name a folder that taketurns "
             "train wrote"
         )
     return path

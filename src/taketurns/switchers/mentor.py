@@ -1,13 +1,15 @@
 """MentorCollab (arXiv 2602.05307): a model writes, and at sampled places a mentor offers a patch.
 
-Where the next tokens of the two differ at such a place, both write a patch, and the writer itself
-says which of the two leads on to the right answer.
+Where the next tokens of the two differ at such a place, both write a patch, and a judge says which
+of the two leads on to the right answer: the writer itself, which is asked, or a trained network on
+its hidden states (`judge.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from taketurns.checkpoints.text import SharedVocabulary
 from taketurns.config.pair_rules import MentorRule
@@ -15,6 +17,7 @@ from taketurns.config.policy import Policy
 from taketurns.engines.base import Engine, ModelInfo, Session
 from taketurns.errors import ConfigError, NotANumberError, UnavailableError
 from taketurns.switchers.base import Decide, GenerationView
+from taketurns.switchers.judge import Judge, StateJudge
 from taketurns.switchers.pair import EndWhere, last_written, require_pair
 from taketurns.switchers.words import WordBoundaries, WordEnd
 from taketurns.types import NextToken, Query, Sampling, StoppingCriterion, Token
@@ -30,16 +33,69 @@ _TOKENS_PER_TOKEN = 4  # of the other tokenizer, in the question: more than two 
 _EVENLY = 1 << 63
 
 
+class PatchJudge(Protocol):
+    """Says which of two patches to keep. `tokens` is the most that the writer reads for it beside
+    the answer."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    async def weigh(
+        self, session: Session, state: GenerationView, after: Mapping[int, GenerationView]
+    ) -> tuple[float, ...] | None:
+        """The candidates' probabilities, as in `ComparingDecide.compare`; None if they cannot be
+        compared here."""
+        ...
+
+
+class AskedWriter:
+    """The writer judges by itself: it is asked about both texts. `info` is its model, `base` its
+    index. Raises ConfigError for a model that cannot be asked."""
+
+    def __init__(self, info: ModelInfo, base: int, lookahead: int) -> None:
+        if "score" not in info.capabilities:
+            raise ConfigError(
+                f"{info.name} is to judge, but its server reports no log-probabilities: serve it "
+                "with vLLM, or use engine.kind local"
+            )
+        choices = [info.codec.single(option) for option in OPTIONS]
+        if None in choices:
+            raise ConfigError(
+                f"{info.name} is to judge, but its tokenizer does not write "
+                f"{OPTIONS[choices.index(None)]} as one token: use another base, or another "
+                "switcher.kind"
+            )
+        self._info = info
+        self._base = base
+        self._choices = tuple(choice for choice in choices if choice is not None)
+        empty = info.codec.encode(QUESTION.format("", ""))
+        self.tokens = len(empty) + 2 * _TOKENS_PER_TOKEN * lookahead
+
+    async def weigh(
+        self, session: Session, state: GenerationView, after: Mapping[int, GenerationView]
+    ) -> tuple[float, ...] | None:
+        own, mentors = (after[index].patches[-1].text for index in (self._base, 1 - self._base))
+        question = self._info.codec.encode(QUESTION.format(own, mentors))
+        if len(question) > self.tokens:
+            return None
+        prompt = [*state.prompt(self._base), *question]
+        scores = await session.score(self._info.name, prompt, self._choices)
+        preferred = probabilities(scores, f"{self._info.name}, which judges,")
+        return preferred if self._base == 0 else preferred[::-1]
+
+
 class MentorSwitcher:
-    """Two candidates, of which the one with index `rule.base` writes and judges, and the other one
-    is its mentor. Places are sampled by the query's id and the number of tokens before them, so an
+    """Two candidates, of which the one with index `rule.base` writes, and the other one is its
+    mentor. `judge` is the folder or hub id of a trained judge, or the judge itself; without one the
+    writer judges. Places are sampled by the query's id and the number of tokens before them, so an
     answer is the same in every batch. Between two tokenizers a place is between two words."""
 
-    def __init__(self, rule: MentorRule | None = None) -> None:
+    def __init__(self, rule: MentorRule | None = None, judge: str | Judge | None = None) -> None:
         self.rule = rule or MentorRule()
+        self._source = judge
+        self._judge: PatchJudge | None = None
         self._models: tuple[ModelInfo, ...] = ()
         self._words: tuple[WordBoundaries, ...] = ()
-        self._choices: tuple[int, ...] = ()
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         require_pair(candidates)
@@ -50,20 +106,15 @@ class MentorSwitcher:
                     "this switcher compares the next tokens of two models, and the server of "
                     f"{info.name} gives no token ids: serve it with vLLM, or use engine.kind local"
                 )
-        if "score" not in writer.capabilities:
-            raise ConfigError(
-                f"{writer.name} is to judge, but its server reports no log-probabilities: serve it "
-                "with vLLM, or use engine.kind local"
-            )
-        choices = [writer.codec.single(option) for option in OPTIONS]
-        if None in choices:
-            raise ConfigError(
-                f"{writer.name} is to judge, but its tokenizer does not write "
-                f"{OPTIONS[choices.index(None)]} as one token: use another base, or another "
-                "switcher.kind"
-            )
+        if self._source is None:
+            self._judge = AskedWriter(writer, self.rule.base, self.rule.lookahead)
+        else:
+            source = self._source
+            judge = source if isinstance(source, Judge) else Judge.load(source)
+            judge = judge.ordered([info.name for info in candidates])
+            judge.check(writer)
+            self._judge = StateJudge(judge)
         codecs = [info.codec for info in candidates]
-        self._choices = tuple(choice for choice in choices if choice is not None)
         if await asyncio.to_thread(SharedVocabulary.of, codecs) is None:
             for info in candidates:
                 if "next_token" not in info.capabilities:
@@ -76,17 +127,14 @@ class MentorSwitcher:
         self._models = tuple(candidates)
 
     @property
-    def question_tokens(self) -> int:
-        """The most tokens that the writer reads beside the answer, its question about two patches.
-        A longer question is not asked."""
-        empty = self._models[self.rule.base].codec.encode(QUESTION.format("", ""))
-        return len(empty) + 2 * _TOKENS_PER_TOKEN * self.rule.lookahead
+    def judge_tokens(self) -> int:
+        """The most tokens that the writer reads beside the answer for its judge."""
+        assert self._judge is not None, "prepare() before judge_tokens"
+        return self._judge.tokens
 
     def begin(self, query: Query, policy: Policy) -> Decide:
-        assert self._models, "prepare() before begin()"
-        return MentorDecide(
-            self.rule, self._models, self._words, self._choices, self.question_tokens, query.id
-        )
+        assert self._judge is not None, "prepare() before begin()"
+        return MentorDecide(self.rule, self._models, self._words, self._judge, query.id)
 
 
 class MentorDecide:
@@ -98,15 +146,13 @@ class MentorDecide:
         rule: MentorRule,
         models: Sequence[ModelInfo],
         words: Sequence[WordBoundaries],
-        choices: Sequence[int],
-        question_tokens: int,
+        judge: PatchJudge,
         query: str,
     ) -> None:
         self._rule = rule
         self._models = tuple(models)
         self._words = tuple(words)  # empty with one vocabulary
-        self._choices = tuple(choices)
-        self._question_tokens = question_tokens
+        self._judge = judge
         self._query = query
 
     async def __call__(self, session: Session, state: GenerationView) -> tuple[float, ...]:
@@ -121,7 +167,7 @@ class MentorDecide:
         inside = bool(self._words) and last is not None and last.finish == "length"
         if inside or not self._sampled(_tokens(state)):
             return ()
-        needs = self._rule.lookahead + self._question_tokens
+        needs = self._rule.lookahead + self._judge.tokens
         if any(state.room(index) <= needs for index in range(2)):
             return ()
         try:
@@ -134,18 +180,12 @@ class MentorDecide:
         return self._end(speaker, state, lambda written: written >= self._rule.lookahead)
 
     async def compare(
-        self, session: Session, state: GenerationView, patches: Mapping[int, str]
+        self, session: Session, state: GenerationView, after: Mapping[int, GenerationView]
     ) -> tuple[float, ...]:
-        base = self._rule.base
-        own, mentors = patches[base], patches[1 - base]
-        writer = self._models[base]
-        question = writer.codec.encode(QUESTION.format(own, mentors))
-        if own == mentors or len(question) > self._question_tokens:
+        first, second = (after[index].patches[-1].text for index in range(2))
+        if first == second:
             return self._alone
-        prompt = [*state.prompt(base), *question]
-        scores = await session.score(writer.name, prompt, self._choices)
-        preferred = probabilities(scores, f"{writer.name}, which judges,")
-        return preferred if base == 0 else preferred[::-1]
+        return await self._judge.weigh(session, state, after) or self._alone
 
     @property
     def _alone(self) -> tuple[float, ...]:

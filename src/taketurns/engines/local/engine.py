@@ -26,6 +26,7 @@ from torch import Tensor
 from taketurns.checkpoints.model_config import (
     context_length,
     end_token_ids,
+    hidden_size,
     suppressed_token_ids,
     vocabulary_size,
 )
@@ -377,4 +378,5 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
         options=ALL_OPTIONS,
         suppressed_token_ids=suppressed_token_ids(spec),
         vocabulary=vocabulary_size(spec),
+        hidden_size=hidden_size(spec),
     )

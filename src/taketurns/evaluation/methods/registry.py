@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import getdoc
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from taketurns.config.pair_rules import MentorRule
 from taketurns.errors import UsageError
 from taketurns.evaluation.methods.base import Method, MethodContext
 from taketurns.evaluation.methods.candidates import Single
@@ -110,7 +111,7 @@ def methods(
     ]  # fmt: skip
     for name, switchers in trained.items():
         about = f"switching by the trained switcher {name}"
-        make = _deferring(name, switchers) or _switching(switchers.switchers())
+        make = _token_level(name, switchers) or _switching(switchers.switchers())
         entries.append(MethodEntry(name, "switch", about, make))
     by_name: dict[str, MethodEntry] = {}
     for entry in entries:
@@ -161,14 +162,20 @@ def _untuned(context: MethodContext) -> Method:
     return SwitchingTeam.everywhere(context, LMSwitcher(context.last, chat_template=chats))
 
 
-def _deferring(name: str, switchers: TrainedSwitchers) -> Callable[[MethodContext], Method] | None:
-    """The method of a deferral head for all tasks, whose threshold is chosen on dev; None for other
-    switchers."""
+def _token_level(
+    name: str, switchers: TrainedSwitchers
+) -> Callable[[MethodContext], Method] | None:
+    """The method of one deferral head, or one judge, for all tasks, whose threshold or rate is
+    chosen on dev; None for other switchers."""
     first, *others = switchers.by_task.values()
-    one = all(config == first for config in others)
-    if not one or first.kind != "deferral" or first.path is None:
+    if first.path is None or any(config != first for config in others):
         return None
-    return partial(TokenLevelPair.deferral, name=name, head=first.path)
+    if first.kind == "deferral":
+        return partial(TokenLevelPair.deferral, name=name, head=first.path)
+    if first.kind == "mentorcollab":
+        rule = cast(MentorRule | None, first.pair)
+        return partial(TokenLevelPair.mentorcollab, name=name, rule=rule, judge=first.path)
+    return None
 
 
 def _switching(switchers: Mapping[str, Switcher]) -> Callable[[MethodContext], Method]:

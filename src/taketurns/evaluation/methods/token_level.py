@@ -55,12 +55,20 @@ class TokenLevelPair(Plain):
         return cls(context, "baco", (0.1, 0.3, 0.5, 0.7, 0.9), lambda g: BacoSwitcher(BacoRule(g)))
 
     @classmethod
-    def mentorcollab(cls, context: MethodContext) -> TokenLevelPair:
-        """The last candidate is the mentor of the first."""
-        rates = (0.1, 0.25, 0.5)
-        return cls(
-            context, "mentorcollab", rates, lambda r: MentorSwitcher(MentorRule(r)), knob="rate"
-        )
+    def mentorcollab(
+        cls,
+        context: MethodContext,
+        name: str = "mentorcollab",
+        rule: MentorRule | None = None,
+        judge: str | None = None,
+    ) -> TokenLevelPair:
+        """The last candidate is the mentor of the first, or as `rule` says; `judge` is a folder."""
+        rates, of = (0.1, 0.25, 0.5), rule or MentorRule()
+
+        def switcher(rate: float) -> MentorSwitcher:
+            return MentorSwitcher(replace(of, rate=rate), judge)
+
+        return cls(context, name, rates, switcher, knob="rate")
 
     @classmethod
     def deferral(cls, context: MethodContext, name: str, head: str) -> TokenLevelPair:

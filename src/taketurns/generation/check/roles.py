@@ -10,6 +10,7 @@ from taketurns.config.team_config import SwitcherKind, TeamConfig
 from taketurns.generation.team import SWITCHER
 from taketurns.switchers import candidate_order
 from taketurns.switchers.head import Head, describe_blind, describe_labels, load_config
+from taketurns.switchers.judge import Judge
 from taketurns.types import ModelSpec
 
 
@@ -45,7 +46,13 @@ def describe_switcher(config: TeamConfig) -> str:
     if rule is not None and not isinstance(rule, DeferralRule):
         base = names[rule.base]
         if isinstance(rule, MentorRule):
-            return f"{switcher.kind}, at {rule.rate:.0%} of the places, with {base} as the writer"
+            judge = "itself"
+            if switcher.path is not None:
+                judge = f"a network of {Judge.load(switcher.path).numbers:,} numbers on its states"
+            return (
+                f"{switcher.kind}, at {rule.rate:.0%} of the places, with {base} as the writer and "
+                f"{judge} as the judge"
+            )
         return f"{switcher.kind}, at every token, with {base} as the base and gamma {rule.gamma:g}"
     if switcher.path is not None:
         head = Head.load(switcher.path)

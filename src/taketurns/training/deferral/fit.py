@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from taketurns.switchers.head import Head, HeadConfig, Scale
 from taketurns.training.deferral.places import Places
-from taketurns.training.supervised.head import LEAST_DEVIATION, descend
+from taketurns.training.supervised.head import LEAST_DEVIATION, descend_linearly
 from taketurns.training.supervised.settings import TrainingConfig
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def fit(
         deferred = float((logprobs[:, 1 - base].exp() > 0.5).float().mean())
         return {"loss": value, "deferred": deferred}, -value
 
-    weight, history, best = descend(
+    weight, history, best = descend_linearly(
         2, features(train), loss, training, features(validation), measure
     )
     alone = torch.tensor([float(index == base) for index in range(2)]).log()

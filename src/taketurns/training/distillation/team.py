@@ -36,8 +36,8 @@ def write_team(
     switcher, policy = team.switcher, team.policy
     if _reads_states_of(replaced.name, switcher):
         say(
-            f"the head was trained on hidden states of {replaced.name}, not of the student: the "
-            f"team in {output} has a random switcher until a head is trained for it"
+            f"the switcher was trained on hidden states of {replaced.name}, not of the student: "
+            f"the team in {output} has a random switcher until one is trained for it"
         )
         switcher, policy = SwitcherConfig(), policy.unfollowed
     entry = _entry(switcher, [candidate.name for candidate in candidates], output)
@@ -46,7 +46,10 @@ def write_team(
 
 
 def _reads_states_of(name: str, switcher: SwitcherConfig) -> bool:
-    """Whether the switcher is a head, folded or not, that reads this candidate's states."""
+    """Whether the switcher has a head, folded or not, or a judge that reads this candidate's
+    states."""
+    if switcher.kind == "mentorcollab" and switcher.path is not None:
+        return name in load_config(switcher.path, "judge").readers
     if switcher.kind in ("head", "deferral"):
         return name in load_config(switcher.path or "").readers
     return switcher.kind == "folded"

@@ -16,14 +16,14 @@ from taketurns.types import Query
 from taketurns.utils.seeds import derive
 
 Traces = Literal["random", "on-policy"]
-CutAt = Literal["boundary", "anywhere"]
+CutAt = Literal["boundary", "anywhere", "comparison"]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
     """A decision to label: the query, and the number of the prefix that is drawn for it. `traces`
     is the switcher that writes the prefix and its continuations, `cut_at` whether the prefix ends
-    at a patch boundary or at any token."""
+    at a patch boundary, at any token, or where the switcher compares patches."""
 
     task: Task
     query: Query

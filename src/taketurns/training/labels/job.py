@@ -62,8 +62,15 @@ class RolloutJob:
         cut_at: CutAt = "boundary",
         concurrency: int = 64,
     ) -> RolloutJob:
-        """Raises UsageError for on-policy traces of a team without a switcher to follow, DataError
-        if train queries repeat or occur in dev or test."""
+        """Raises UsageError for on-policy traces of a team without a switcher to follow, and for
+        comparisons of a switcher that makes none; DataError if train queries repeat or occur in dev
+        or test."""
+        if cut_at == "comparison" and (traces, team.switcher.kind) != ("on-policy", "mentorcollab"):
+            raise UsageError(
+                f"--cuts comparison is for a switcher that compares patches, but here --traces is "
+                f"{traces} and the team's switcher {team.switcher.kind}: use --traces on-policy "
+                "with switcher.kind mentorcollab"
+            )
         if traces == "random":  # the team's switcher is not used: it is neither loaded nor recorded
             team = replace(team, switcher=SwitcherConfig())
         elif team.switcher.kind == "random":

@@ -33,8 +33,9 @@ class Label:
 
     `reported_best` are the best candidates by racing: its branches have different numbers of
     rollouts, so their means alone do not show which of them tie. `cut_at` is where prefixes of the
-    file end: at patch boundaries, or at any token. Raises ValueError without any utility, and for
-    one that is NaN or infinite.
+    file end (`DecisionPoint.cut_at`). At comparisons `patches` are what the candidates wrote there;
+    elsewhere it is empty, because a switcher decides before they are written. Raises ValueError
+    without any utility, and for one that is NaN or infinite.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Label:
     task: str = ""
     reported_best: tuple[int, ...] | None = None
     cut_at: CutAt = "boundary"
+    patches: tuple[Patch, ...] = ()
 
     def __post_init__(self) -> None:
         if all(utility is None for utility in self.utilities):
@@ -131,9 +133,13 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
 
 def _content(label: Label) -> tuple[Any, ...]:
     """The fields of a label, without the timings of its patches."""
-    patches = tuple(replace(patch, timing=Timing()) for patch in label.prefix)
+    prefix, patches = (
+        tuple(replace(patch, timing=Timing()) for patch in some)
+        for some in (label.prefix, label.patches)
+    )
     return (
         label.query,
+        prefix,
         patches,
         label.utilities,
         label.counts,
@@ -167,6 +173,8 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
                 "this record again with taketurns rollout"
             )
         utilities = [[_utility(u) for u in branch["utilities"]] for branch in branches]
+        cut_at: CutAt = record.get("cuts", "boundary")
+        compared = branches if cut_at == "comparison" else ()
         return Label(
             id=record["id"],
             query=query_from_json(record["query"]),
@@ -175,7 +183,8 @@ def label_from_json(record: Mapping[str, Any], candidates: Sequence[str]) -> Lab
             counts=tuple(map(len, utilities)),
             task=record["task"],
             reported_best=None if record.get("best") is None else tuple(map(int, record["best"])),
-            cut_at=record.get("cuts", "boundary"),
+            cut_at=cut_at,
+            patches=tuple(patch_from_json(branch["patch"]) for branch in compared),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(

@@ -1,9 +1,10 @@
 """Rollouts: the utility of each candidate's next patch (arXiv 2510.09913, section 3.2).
 
 An answer is written by random switching and cut at a patch boundary, or at any token for a switcher
-that is asked at every token (`DecisionPoint.cut_at`). After this prefix every candidate writes one
-patch, and each of these branches is continued to the end of the answer several times; the task's
-scorer gives each answer its utility. `labels.py` makes labels of them.
+that is asked at every token, or where the team's switcher compares patches
+(`DecisionPoint.cut_at`). After this prefix every candidate writes one patch, and each of these
+branches is continued to the end of the answer several times; the task's scorer gives each answer
+its utility. `labels.py` makes labels of them.
 
 The seed of every draw is derived from the query, the number of the prefix, the branch and the
 number of the rollout, so a record depends neither on what runs at the same time nor on the number
@@ -105,6 +106,9 @@ class RolloutGenerator:
         team, policy = self._team[point.traces], self._policy[point.traces]
         seed = derive(policy.seed, "rollouts", point.query.id, point.number)
         state = await team.draft(point.query, policy)
+        compares = point.cut_at == "comparison"
+        if compares:
+            state = state.called(point.id)  # by which the places of comparisons are drawn
         async with (
             team.answer(state, seed, policy) as answer,
             answer.fork(
@@ -118,7 +122,10 @@ class RolloutGenerator:
                 for speaker in range(len(team.candidates))
             ]
             length = _length(policy, seed)
-            await gather_all(branch.step(who, length) for who, branch in enumerate(branches))
+            await gather_all(
+                branch.trial(who) if compares else branch.step(who, length)
+                for who, branch in enumerate(branches)
+            )
             await gather_all(branch.read() for branch in branches if not branch.ended)
             results = await self._continue(point, branches, seed)
         written = tuple(
@@ -195,12 +202,23 @@ async def cut_prefix(
 ) -> GenerationState:
     """Write a whole answer, draw a token of its middle 80 %, and return the state there; with
     `cut_at` "boundary", the state at the beginning of the patch with this token, whose speaker is
-    then selected again. The prefix is empty if that is the first patch."""
+    then selected again. The prefix is empty if that is the first patch. With `cut_at` "comparison",
+    draw one of the places where the switcher compares patches; raises EngineError if there is
+    none."""
     boundaries = []
     while not answer.ended:
-        boundaries.append(answer.state.copy())
+        if cut_at != "comparison" or await answer.rivals():
+            boundaries.append(answer.state.copy())
         await answer.step()
-    share = EARLIEST + (LATEST - EARLIEST) * generator(derive(seed, "cut")).random()
+    uniform = generator(derive(seed, "cut")).random()
+    if cut_at == "comparison":
+        if not boundaries:
+            raise EngineError(
+                f"{answer.state.query.id}: the switcher compares no patches in this answer, so it "
+                "has nothing to label: raise switcher.rate"
+            )
+        return boundaries[int(uniform * len(boundaries))]
+    share = EARLIEST + (LATEST - EARLIEST) * uniform
     point = share * answer.state.tokens
     before = max(
         (state for state in boundaries if state.tokens <= point), key=lambda state: state.tokens

@@ -133,12 +133,15 @@ def digest(examples: Examples) -> str:
     hashed = sha256(str(len(examples.train)).encode())
     for example in (*examples.train, *examples.validation):
         label = example.label
+        patches = [[p.token_ids, p.text] for p in label.patches]
+        compared = {"patches": patches} if patches else {}  # others keep the hash they had
         hashed.update(
             encode_record(
                 {
                     "id": label.id,
                     "query": query_to_json(label.query),
                     "prefix": [[p.speaker, p.token_ids, p.text] for p in label.prefix],
+                    **compared,
                     "utilities": label.utilities,
                     "target": example.target,
                 }

@@ -96,22 +96,36 @@ def _descend(
     """The weights `[candidates, features]` of the best epoch for the rows of `matrix`, the metrics
     of every epoch on `validation`, and the best epoch, from 1 (the last one without
     `validation`)."""
+    features, held_out = matrix[: len(train)], matrix[len(train) :]
+    loss, measure = loss_on(train), measure_on(validation)
+    return descend_linearly(len(config.candidates), features, loss, training, held_out, measure)
+
+
+def loss_on(train: Sequence[Example]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean cross-entropy with the targets of examples, as `loss_of` of `descend`."""
     import torch
 
-    features, held_out = matrix[: len(train)], matrix[len(train) :]
     targets = torch.tensor([example.target for example in train])
 
     def loss(rows: Tensor, logprobs: Tensor) -> Tensor:
         return -(targets[rows] * logprobs).sum(-1).mean()
 
-    def measure(logprobs: Tensor) -> tuple[Mapping[str, float], float]:
-        metrics = measure_choices(logprobs.softmax(-1).tolist(), validation)
+    return loss
+
+
+def measure_on(
+    validation: Sequence[Example],
+) -> Callable[[Tensor], tuple[Mapping[str, float], float]]:
+    """The metrics of choices by the labels of examples, as `measure` of `descend`."""
+
+    def measure(logits: Tensor) -> tuple[Mapping[str, float], float]:
+        metrics = measure_choices(logits.softmax(-1).tolist(), validation)
         return metrics.to_json(), metrics.selection_metric
 
-    return descend(len(config.candidates), features, loss, training, held_out, measure)
+    return measure
 
 
-def descend(
+def descend_linearly(
     candidates: int,
     features: Tensor,
     loss_of: Callable[[Tensor, Tensor], Tensor],
@@ -119,39 +133,68 @@ def descend(
     held_out: Tensor,
     measure: Callable[[Tensor], tuple[Mapping[str, float], float]],
 ) -> tuple[Tensor, list[Mapping[str, float]], int]:
-    """The weights `[candidates, d]` of the best epoch for `features` `[rows, d]`, the metrics of
-    every epoch, and the best epoch, from 1 (the last one if no row is `held_out`).
+    """`descend` for logits that are the weights `[candidates, d]`, from 0, times the `features`
+    `[rows, d]`."""
+    import torch
 
-    `loss_of` gets indices of rows and the candidates' log-probabilities there, `[rows,
-    candidates]`. `measure` gets the logits at the held-out rows and gives metrics, and what is
-    highest in the best epoch. Raises NotANumberError if training diverges.
+    start = [torch.zeros(candidates, features.shape[1])]
+
+    def logits(rows: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        return rows @ weights[0].T
+
+    (weight,), history, best = descend(
+        start, logits, features, loss_of, training, held_out, measure
+    )
+    return weight, history, best
+
+
+def descend(
+    start: Sequence[Tensor],
+    logits_of: Callable[[Tensor, Sequence[Tensor]], Tensor],
+    features: Tensor,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    training: TrainingConfig,
+    held_out: Tensor,
+    measure: Callable[[Tensor], tuple[Mapping[str, float], float]],
+) -> tuple[list[Tensor], list[Mapping[str, float]], int]:
+    """The weights of the best epoch, from those of the `start`, the metrics of every epoch, and the
+    best epoch, from 1 (the last one if no row is `held_out`).
+
+    `logits_of` gets rows of `features` and the weights, and gives the candidates' logits `[rows,
+    candidates]`; `loss_of` gets indices of rows and the log-probabilities there. `measure` gets the
+    logits at the held-out rows and gives metrics, and what is highest in the best epoch. Raises
+    NotANumberError if training diverges.
     """
     import torch
 
-    weight = torch.zeros(candidates, features.shape[1], requires_grad=True)
+    weights = [tensor.clone().requires_grad_() for tensor in start]
     optimizer = torch.optim.AdamW(
-        [weight],
+        weights,
         lr=training.learning_rate or LEARNING_RATE,
         weight_decay=WEIGHT_DECAY if training.weight_decay is None else training.weight_decay,
     )
     order = torch.Generator().manual_seed(training.seed)
     history: list[Mapping[str, float]] = []
-    best, best_epoch, best_metric = weight.detach().clone(), 0, float("-inf")
+    best, best_epoch, best_metric = _copies(weights), 0, float("-inf")
     for epoch in range(1, (training.epochs or EPOCHS) + 1):
         shuffled = torch.randperm(len(features), generator=order)
         for first in range(0, len(features), training.batch_size):
             rows = shuffled[first : first + training.batch_size]
-            logprobs = (features[rows] @ weight.T).log_softmax(-1)
-            checked_step(optimizer, [weight], [loss_of(rows, logprobs)], f"epoch {epoch}")
+            logprobs = logits_of(features[rows], weights).log_softmax(-1)
+            checked_step(optimizer, weights, [loss_of(rows, logprobs)], f"epoch {epoch}")
         if not len(held_out):
-            best, best_epoch = weight.detach().clone(), epoch
+            best, best_epoch = _copies(weights), epoch
             continue
         with torch.no_grad():
-            metrics, metric = measure(held_out @ weight.T)
+            metrics, metric = measure(logits_of(held_out, weights))
         history.append({"epoch": float(epoch), **metrics})
         if metric > best_metric:
-            best, best_epoch, best_metric = weight.detach().clone(), epoch, metric
+            best, best_epoch, best_metric = _copies(weights), epoch, metric
     return best, history, best_epoch
+
+
+def _copies(weights: Sequence[Tensor]) -> list[Tensor]:
+    return [weight.detach().clone() for weight in weights]
 
 
 def _layers(name: str, spec: Any, wanted: Sequence[int]) -> tuple[int, ...]:

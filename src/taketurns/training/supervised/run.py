@@ -41,6 +41,7 @@ from taketurns.training.supervised.examples import (
 from taketurns.training.supervised.objective import NextSpeaker
 from taketurns.training.supervised.settings import (
     HeadSettings,
+    JudgeSettings,
     LMSettings,
     Selection,
     TrainingConfig,
@@ -48,6 +49,8 @@ from taketurns.training.supervised.settings import (
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import TUNING, require
 from taketurns.utils.files import write_text
+
+Settings = LMSettings | HeadSettings | JudgeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def train(
     team: TeamConfig,
     labels: Path,
     output: Path,
-    settings: LMSettings | HeadSettings,
+    settings: Settings,
     selection: Selection | None = None,
     training: TrainingConfig | None = None,
     say: Callable[[str], None] = lambda sentence: None,
@@ -98,7 +101,7 @@ def train(
     selection, training = selection or Selection(), training or TrainingConfig()
     names = [candidate.name for candidate in team.candidates]
     read = list(read_labels(labels, names))
-    _check_cuts(team, read, labels)
+    _check_cuts(team, read, labels, settings)
     examples = select(read, names, selection, training.seed)
     say(summary(examples.report, selection.min_margin))
     manifest = _manifest(team, labels, examples, settings, training)
@@ -113,14 +116,19 @@ def train(
 def _train(
     job: TrainingJob,
     read: Sequence[Label],
-    settings: LMSettings | HeadSettings,
+    settings: Settings,
     selection: Selection,
 ) -> Mapping[str, Any]:
     """Train, measure and write the files of the folder."""
     team, examples, folder = job.team, job.examples, job.folder
     names = [candidate.name for candidate in team.candidates]
     began = time.monotonic()
-    trained = _lm(job, settings) if isinstance(settings, LMSettings) else _head(job, settings)
+    if isinstance(settings, LMSettings):
+        trained = _lm(job, settings)
+    elif isinstance(settings, JudgeSettings):
+        trained = _judge(job, settings)
+    else:
+        trained = _head(job, settings)
     metrics = {
         "switcher": {
             **asdict(selection),
@@ -150,9 +158,16 @@ def _train(
     return metrics
 
 
-def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path) -> None:
-    """Raise DataError for labels at patch boundaries if the policy asks the switcher at every
-    token: a head trained only at boundaries is unreliable inside a patch."""
+def _check_cuts(team: TeamConfig, labels: Sequence[Label], path: Path, settings: Settings) -> None:
+    """Raise DataError for labels of other places than the switcher will decide at. A head trained
+    only at patch boundaries is unreliable inside a patch, and a judge reads both patches."""
+    if isinstance(settings, JudgeSettings):
+        if any(label.cut_at != "comparison" for label in labels):
+            raise DataError(
+                f"the labels in {path} do not say where patches were compared, which a judge "
+                "learns: make labels with taketurns rollout --traces on-policy --cuts comparison"
+            )
+        return
     rule = team.policy.patch
     if rule is None or rule.until != "switcher":
         return
@@ -167,7 +182,7 @@ def _manifest(
     team: TeamConfig,
     labels: Path,
     examples: Examples,
-    settings: LMSettings | HeadSettings,
+    settings: Settings,
     training: TrainingConfig,
 ) -> Manifest:
     """The inputs that decide the weights: candidates, examples, settings and start."""
@@ -180,6 +195,10 @@ def _manifest(
     manifest = manifest.with_inputs_of("candidates").with_inputs(
         examples=digest(examples), settings=chosen
     )
+    if isinstance(settings, JudgeSettings):
+        from taketurns.training.supervised.judge import rule_of
+
+        return manifest.with_inputs(rule=asdict(rule_of(team)))
     if isinstance(settings, LMSettings):
         from taketurns.training.supervised.lm import numbered, start_spec
 
@@ -268,6 +287,50 @@ def _head(job: TrainingJob, settings: HeadSettings) -> TrainedSwitcher:
         entry={"kind": "head", "path": "."},
         probabilities=[fitted.logits(view).softmax(-1).tolist() for view in held_out],
         validation=examples.validation,
+    )
+
+
+def _judge(job: TrainingJob, settings: JudgeSettings) -> TrainedSwitcher:
+    from taketurns.training.supervised import judge, states
+
+    team, examples = job.team, job.examples
+    config, rule = judge.judge_config(team, settings), judge.rule_of(team)
+    labels = judge.after_patches((*examples.train, *examples.validation))
+    with Progress("reading states", len(labels)) as progress:
+        views = asyncio.run(
+            states.read_states(team, config, labels, job.folder.work, progress.advance)
+        )
+    train = judge.pairs(examples.train, views[: 2 * len(examples.train)])
+    validation = judge.pairs(examples.validation, views[2 * len(examples.train) :])
+    fitted = judge.fit(config, train, validation, settings, job.training)
+    fitted.judge.save(job.folder.path)
+    return TrainedSwitcher(
+        {
+            "kind": "mentorcollab",
+            "reader": config.reader,
+            "layers": list(config.layers[config.reader]),
+            "numbers": fitted.judge.numbers,
+            "lookahead": rule.lookahead,
+            "knows_by": "name",
+            "what": f"A judge of {fitted.judge.numbers} numbers for MentorCollab "
+            f"([2602.05307](https://arxiv.org/abs/2602.05307)). {config.reader} writes; where the "
+            f"next tokens of both differ, both write a patch of {rule.lookahead} tokens, and a "
+            f"network with {settings.width} hidden units says by the hidden states of "
+            f"{config.reader} after each patch which of the two is kept.",
+        },
+        fitted.best_epoch,
+        fitted.history,
+        entry={
+            "kind": "mentorcollab",
+            "path": ".",
+            "base": config.reader,
+            "rate": rule.rate,
+            "lookahead": rule.lookahead,
+        },
+        probabilities=[
+            fitted.judge.logits(pair.states).softmax(-1).tolist() for pair in validation
+        ],
+        validation=[pair.example for pair in validation],
     )
 
 

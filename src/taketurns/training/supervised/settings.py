@@ -59,6 +59,15 @@ class LMSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """For a judge of MentorCollab: the `layers` of the writer that it reads, and the number of its
+    hidden units, `width`."""
+
+    layers: tuple[int, ...] = (-1,)
+    width: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class HeadSettings:
     """`reader` is the candidate that reads (mode "candidate"), or that reads before any candidate
     has spoken (mode "speaker"); None means the team's last. Empty `layers` means those at 1/2, 3/4
