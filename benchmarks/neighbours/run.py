@@ -28,6 +28,7 @@ from taketurns.utils.files import write_text
 
 LEARNED = 60  # train questions of a task, for the heads that learn without labels
 COMPARISONS = 390  # labels of the judge
+TRAINED = "metrics.json"  # a switcher's folder has it when the training is complete
 OURS = ("switch", "switch-lm")
 OTHERS = ("trained-router", "fuse-logprobs", "fixed-task")
 PAIRS = ("nudging", "baco", "mentorcollab")
@@ -46,17 +47,19 @@ def steps(work: Path, pipeline: str) -> Iterator[Step]:
     trained = {name: work / "switchers" / name for name in ("co-llm", "r2r", "mentor-mlp")}
     defer = ("taketurns", "train", "--team", str(pair), "--switcher", "deferral", "--output")
     folder = trained["co-llm"]
-    yield Step("co-llm", (*defer, str(folder), "--texts", str(texts)), folder)
+    yield Step("co-llm", (*defer, str(folder), "--texts", str(texts)), folder / TRAINED)
     world = ("--world", str(_tasks(pipeline).world))
     folder = trained["r2r"]
-    yield Step("r2r", (*defer, str(folder), *world, "--limit", str(LEARNED)), folder)
+    yield Step("r2r", (*defer, str(folder), *world, "--limit", str(LEARNED)), folder / TRAINED)
     labels = work / "comparisons.jsonl"
     rollout = ("taketurns", "rollout", "--team", str(mentor), *world, "--k", "4")
     drawn = ("--traces", "on-policy", "--cuts", "comparison", "--prefixes", str(COMPARISONS))
     yield Step("comparisons", (*rollout, *drawn, "--output", str(labels)), labels)
     folder = trained["mentor-mlp"]
     learn = ("taketurns", "train", "--team", str(mentor), "--switcher", "mentorcollab")
-    yield Step("mentor-mlp", (*learn, "--labels", str(labels), "--output", str(folder)), folder)
+    yield Step(
+        "mentor-mlp", (*learn, "--labels", str(labels), "--output", str(folder)), folder / TRAINED
+    )
     yield from fusionroute(work, pipeline, texts, trained)
 
     switchers = [f"--switcher={name}={folder}" for name, folder in trained.items()]
@@ -81,7 +84,9 @@ def fusionroute(work: Path, pipeline: str, texts: Path, trained: dict[str, Path]
     """The router of FusionRoute, which learns from the same texts, for all candidates."""
     folder = trained["fusionroute"] = work / "switchers" / "fusionroute"
     learn = ("taketurns", "train", "--team", pipeline, "--switcher", "fusionroute")
-    yield Step("fusionroute", (*learn, "--texts", str(texts), "--output", str(folder)), folder)
+    yield Step(
+        "fusionroute", (*learn, "--texts", str(texts), "--output", str(folder)), folder / TRAINED
+    )
 
 
 def along(

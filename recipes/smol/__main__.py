@@ -38,6 +38,7 @@ SOLVER = next(model for model in MODELS if model.name == "qwen")
 TOKENS = 64  # of an answer, while labels are made
 PREFIXES = 240  # with labels, over all tasks
 PLAIN_EPOCHS, WORKED_EPOCHS = 1, 2
+TRAINED = "metrics.json"  # a switcher's folder has it when the training is complete
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,12 +122,12 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     )  # fmt: skip
     train = ("taketurns", "train", "--team", str(random_team), "--labels", str(labels))
     head, lm = work / "switchers" / "head", work / "switchers" / "lm"
-    yield Step("head", (*train, "--switcher", "head", "--output", str(head)), head)
+    yield Step("head", (*train, "--switcher", "head", "--output", str(head)), head / TRAINED)
     yield Step(
         "lm",
         (*train, "--switcher", "lm", "--start", str(base), "--rank", "8", "--epochs", "2",
          "--output", str(lm)),
-        lm,
+        lm / TRAINED,
     )  # fmt: skip
     team = work / "team.yaml"
     yield make("smol", team, partial(write_team, team, base))

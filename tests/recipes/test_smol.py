@@ -317,3 +317,16 @@ def test_every_command_of_the_recipe_is_one_of_the_project(
     for command in commands:
         code, _, err = invoke(*command[1:], "--help")
         assert code == 0, err
+
+
+def test_a_switcher_whose_training_was_stopped_is_trained_on(data: Path, tmp_path: Path) -> None:
+    """Fault: its folder, which is there from the beginning, was taken for a finished switcher."""
+    options = recipe._parser().parse_args([str(tmp_path), "--data", str(data)])
+    trainings = [step for step in recipe.steps(options) if step.name in ("head", "lm")]
+    for step in trainings:
+        folder = tmp_path / "switchers" / step.name
+        folder.mkdir(parents=True)
+        (folder / "examples.jsonl").write_text("{}\n", encoding="utf-8")
+        assert not step.done
+        (folder / "metrics.json").write_text("{}\n", encoding="utf-8")
+        assert step.done
