@@ -126,7 +126,7 @@ async def together(engine: LocalEngine, asked: Sequence[Answer]) -> list[Any]:
     return list(await asyncio.gather(*(write(engine, answer) for answer in asked)))
 
 
-@pytest.fixture(params=["packed", "padded", "one by one"])
+@pytest.fixture(params=["packed", pytest.param("padded", marks=pytest.mark.slow), "one by one"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How low-rank parts of single tokens are multiplied."""
     if request.param == "padded":

@@ -127,7 +127,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow if k == "states" else ()) for k in KINDS]
+)
 async def test_answers_that_begin_alike_are_those_that_each_gives_alone(
     make_model: Callable[..., Path], kind: str
 ) -> None:
@@ -149,7 +151,7 @@ async def test_answers_that_begin_alike_are_those_that_each_gives_alone(
     lengths = st.sampled_from([0, 1, 31, 32, 33, 63, 64, 65, 100, 128])
     asking = st.tuples(lengths, st.sampled_from([1, 2, 30, 33]), st.integers(0, 3))
 
-    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(asking, min_size=2, max_size=8), st.sampled_from([2, 5, 64]))
     def holds(asked: list[tuple[int, int, int]], max_batch: int) -> None:
         async def run() -> None:
