@@ -149,9 +149,14 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + "switcher: {kind: head}", 'of kind "head" needs the key path'),
         (
             MINIMAL + "switcher: {kind: random, path: x}",
-            'path is a key of kind "head" or "deferral" or "mentorcollab", but this',
+            'path is a key of kind "head" or "deferral" or "mentorcollab" or "fusionroute", but',
         ),
         (MINIMAL + "switcher: {kind: head, path: ./gone}", "team.yaml:6: there is no head at "),
+        (MINIMAL + "switcher: {kind: fusionroute, path: org/x}", 'route" needs the key model'),
+        (
+            MINIMAL + 'switcher: {kind: lm, model: org/x, prompt: "{text}"}',
+            'prompt is a key of kind "fusionroute", but this switcher has the kind "lm"',
+        ),
         (MINIMAL + "switcher: {kind: folded, reader: base}", "needs the key tokens"),
         (MINIMAL + "switcher: {candidates: [chat, base]}", 'candidates is a key of kind "lm"'),
         (
@@ -166,7 +171,7 @@ def test_a_template_may_be_a_file(team, tmp_path: Path) -> None:
         (MINIMAL + FOLDED.format("base: 3, chat: 4", "ghost"), "there is no candidate 'ghost'"),
         (
             MINIMAL + "switcher: {kind: ml}",
-            "'nudging', 'baco', 'mentorcollab' or 'deferral', not \"ml\"",
+            "'nudging', 'baco', 'mentorcollab', 'deferral' or 'fusionroute', not \"ml\"",
         ),
         (MINIMAL.replace("org/base", "./gone"), "team.yaml:3: there is no model at "),
         (MINIMAL + "    prompt: Q", "prompt must contain {text}"),

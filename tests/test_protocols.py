@@ -26,6 +26,7 @@ PROTOCOLS = {
     "NextTokenCriterion": "taketurns.types",
     "PatchEndingDecide": "taketurns.switchers.base",
     "ComparingDecide": "taketurns.switchers.base",
+    "CorrectingDecide": "taketurns.switchers.base",
     "TokenConstraint": "taketurns.types",
 }
 BESIDE = {
@@ -38,6 +39,7 @@ BESIDE = {
 SECTIONS = {"GenerationView": "Switcher", "Session": "Engine", "StoppingCriterion": "Engine"}
 SECTIONS |= {"TokenConstraint": "Engine", "Dev": "Method", "NextTokenCriterion": "Engine"}
 SECTIONS |= {"PatchEndingDecide": "Switcher", "ComparingDecide": "Switcher"}
+SECTIONS |= {"CorrectingDecide": "Switcher"}
 
 
 def section(title: str) -> str:

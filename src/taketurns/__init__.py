@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from taketurns.generation.team import Team
     from taketurns.switchers.base import (
         ComparingDecide,
+        CorrectingDecide,
         Decide,
         GenerationView,
         PatchEndingDecide,
@@ -92,6 +93,7 @@ _HOME = {
     "NotANumberError": "errors",
     "Patch": "types",
     "ComparingDecide": "switchers.base",
+    "CorrectingDecide": "switchers.base",
     "PatchEndingDecide": "switchers.base",
     "Policy": "config.policy",
     "PromptError": "errors",
@@ -122,6 +124,7 @@ __all__ = [
     "ComparingDecide",
     "Completion",
     "ConfigError",
+    "CorrectingDecide",
     "DataError",
     "Decide",
     "Delta",

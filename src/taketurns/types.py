@@ -174,7 +174,9 @@ class Sampling:
     `constraint` says which tokens may be written; each serves one patch. `options` shape the
     distribution; for their counts the answer begins `answer_start` tokens into the prompt (None:
     after it), and their
-    `min_tokens` are those of this patch.
+    `min_tokens` are those of this patch. `correction` is added to the model's logits before
+    anything else reads them: a float32 tensor `[ids]` of natural-log scores; ids beyond it cannot
+    be written. The capability "correction" says that an engine adds it.
     """
 
     max_tokens: int
@@ -189,6 +191,7 @@ class Sampling:
     constraint: TokenConstraint | None = None
     options: SamplingOptions = SamplingOptions()
     answer_start: int | None = None
+    correction: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 from taketurns.config.pair_rules import MentorRule
 from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import SwitcherConfig
+from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.scripted import ScriptedEngine
 from taketurns.errors import ConfigError
 from taketurns.evaluation.methods import trained
@@ -22,6 +23,8 @@ from taketurns.evaluation.methods.token_level import TokenLevelPair
 from taketurns.switchers.head import Head, HeadConfig, Scale
 from taketurns.switchers.judge import Judge, PatchValue
 from taketurns.switchers.mentor import MentorSwitcher
+from taketurns.switchers.routing_head import RoutingHead
+from taketurns.types import ModelSpec
 
 Scripted = Callable[..., tuple[MethodContext, ScriptedEngine]]
 ANSWERS = {"base": "it is evil.", "sft": "it is fine.", "aligned": "it is good."}
@@ -162,6 +165,44 @@ async def test_a_judge_s_rate_is_the_best_on_dev(
     trace = await always.answer(task, query, 0)
     assert trace.text.startswith("it is good")
     assert {p.speaker for p in trace.patches} == {0, 2}
+
+
+async def test_a_router_writes_with_all_candidates(
+    real: Any, word: Any, asking: Any, three_models: dict[str, str], make_model: Any, tmp_path: Path
+) -> None:
+    """A trained switcher by name, which decides alone on every token and chooses nothing on dev."""
+    import torch
+
+    torch.manual_seed(0)
+    head = RoutingHead(tuple(three_models), torch.randn(3, 64), torch.zeros(3))
+    head.save(tmp_path)
+    spec = ModelSpec(str(make_model(7)), prompt="{text}")
+    router = SwitcherConfig(kind="fusionroute", spec=spec, path=str(tmp_path))
+    switchers = trained.TrainedSwitchers({"t": router})
+    context = real(
+        three_models, [word("t", {"q?": "good"})], opening=1, patch=PatchRule("sentence")
+    )
+    engine = LocalEngine(
+        {c.name: c.spec for c in (*context.config.candidates, *switchers.models())}
+    )
+    context = MethodContext(context.config, context.tasks, tmp_path, lambda models: engine)
+    own = trained.own(context.config, ["t"])
+    make = methods(context.names, own, {"fusionroute": switchers})["fusionroute"].make
+    assert make is not None
+    method = make(context)
+    await method.check()
+    assert await method.prepare(asking(context.tasks)) == {}
+    (task,) = context.tasks.values()
+    traces = [await method.answer(task, task.queries("test")[0], seed) for seed in (0, 0, 1)]
+    assert traces[0] == replace(traces[1], patches=traces[0].patches)
+    assert [p.token_ids for p in traces[0].patches] == [p.token_ids for p in traces[1].patches]
+    patches = [patch for trace in traces for patch in trace.patches]
+    assert {patch.reason for patch in patches} == {"chosen"}
+    assert len({patch.speaker for patch in patches}) > 1
+    for patch in patches:
+        assert patch.probabilities is not None
+        assert patch.probabilities[patch.speaker or 0] == max(patch.probabilities)
+    await context.close()
 
 
 async def test_the_policy_s_rules_are_left_out(scripted: Scripted, word: Any) -> None:

@@ -59,3 +59,17 @@ def test_a_token_level_switcher_keeps_its_settings(
     assert yaml.safe_load((output / "team.yaml").read_text())["switcher"]["kind"] == kind
     read = load_team_config(output).switcher
     assert (read.kind, read.pair, read.path) == (kind, rule, path)
+
+
+def test_a_router_keeps_its_model_and_its_head(tmp_path: Path) -> None:
+    (tmp_path / "router").mkdir()
+    router = SwitcherConfig(
+        kind="fusionroute", spec=ModelSpec("org/r", prompt="{text}"), path=str(tmp_path / "router")
+    )
+    candidates = tuple(Candidate(name, ModelSpec(f"org/{name}")) for name in ("a", "b"))
+    output = tmp_path / "out"
+    output.mkdir()
+    student = Student("b", ModelSpec("org/b"), 1)
+    team = TeamConfig(candidates, router)
+    write_team(team, student, ModelSpec("org/b"), output, lambda sentence: None)
+    assert load_team_config(output).switcher == router

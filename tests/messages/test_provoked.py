@@ -149,6 +149,12 @@ TEAM: Mapping[str, tuple[str, int | None, Sequence[str]]] = {
         "switcher: {kind: baco, uncertainty: none, content: []}\n", LINE, ["content", "none"]
     ),
     "deferral without a head": ("switcher: {kind: deferral}\n", LINE, ["deferral", "path"]),
+    "fusionroute without a router": (
+        "switcher: {kind: fusionroute, path: org/x}\n", LINE, ["fusionroute", "model"]
+    ),
+    "prompt of lm": (
+        "switcher: {kind: lm, model: org/x, prompt: '{text}'}\n", LINE, ["prompt", '"fusionroute"']
+    ),
     "threshold of nudging": (
         "switcher: {kind: nudging, threshold: 0.5}\n", LINE, ["threshold", '"deferral"']
     ),

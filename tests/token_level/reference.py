@@ -84,6 +84,27 @@ def deferred(
     return written
 
 
+def routed(
+    models: Sequence[Model],
+    router: Model,
+    picks: Callable[[Sequence[int]], int],
+    prompt: Sequence[int],
+    tokens: int,
+    end: int,
+) -> list[tuple[int, int]]:
+    """FusionRoute's greedy answer as (speaker, token): `picks` names the speaker after these ids,
+    and the most probable token is that of the product of its distribution and the router's."""
+    written: list[tuple[int, int]] = []
+    while len(written) < tokens:
+        ids = [*prompt, *(token for _, token in written)]
+        speaker = picks(ids)
+        token = int((models[speaker](ids) * router(ids)).argmax())
+        if token == end:
+            break
+        written.append((speaker, token))
+    return written
+
+
 def divergences(
     base: Model,
     other: Model,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from taketurns.config.team_config import TeamConfig
     from taketurns.tasks.base import Task
     from taketurns.training.deferral.run import DeferralSettings
+    from taketurns.training.fusionroute.run import RouterSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 _say = options.say_as("train")
 
-_language_model = partial(typer.Option, rich_help_panel="A language model: --switcher lm")
+_language_model = partial(
+    typer.Option, rich_help_panel="A language model: --switcher lm or fusionroute"
+)
 _head = partial(typer.Option, rich_help_panel="A linear head: --switcher head")
 _policy_gradient = partial(typer.Option, rich_help_panel="Reward: --method policy-gradient")
 
@@ -53,8 +56,8 @@ def train(
     texts: Annotated[
         Path | None,
         typer.Option(
-            help="Questions with answers, one JSON object a line: with --switcher deferral they "
-            "are learned from without labels."
+            help="Questions with answers, one JSON object a line: with --switcher deferral or "
+            "fusionroute they are learned from without labels."
         ),
     ] = None,
     limit: Annotated[
@@ -65,12 +68,13 @@ def train(
         ),
     ] = 100,
     switcher: Annotated[
-        Literal["lm", "head", "deferral", "mentorcollab"],
+        Literal["lm", "head", "deferral", "mentorcollab", "fusionroute"],
         typer.Option(
             metavar="KIND",
             help="A language model (lm), a linear head (head), a head by which one of two "
-            "candidates defers to the other at any token (deferral), or a judge that compares the "
-            "patches of two candidates (mentorcollab).",
+            "candidates defers to the other at any token (deferral), a judge that compares the "
+            "patches of two candidates (mentorcollab), or a router that picks who writes each "
+            "token and adds its logits (fusionroute).",
         ),
     ] = "lm",
     task: Annotated[
@@ -193,6 +197,7 @@ def train(
     """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.deferral.run import DeferralSettings
+    from taketurns.training.fusionroute.run import RouterSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -237,6 +242,19 @@ def train(
                     checked=checked,
                     seed=seed,
                 ),
+            )
+        elif switcher == "fusionroute":
+            if texts is None or labels is not None:
+                raise UsageError(
+                    "--switcher fusionroute learns from texts alone: give them with --texts, and "
+                    "leave out --labels"
+                )
+            metrics, summary = _train_router(
+                config,
+                texts,
+                output,
+                RouterSettings(LMSettings(start, lora, rank, report_to), validation),
+                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
             )
         elif switcher == "deferral" or texts is not None:
             if switcher != "deferral" or labels is not None:
@@ -325,6 +343,25 @@ def _train_to_defer(
     return metrics, (
         f"epoch {metrics['best_epoch']} is in {output}: loss {loss:.4f} on validation texts, with "
         f"probability one half everywhere {half:.4f}"
+    )
+
+
+def _train_router(
+    team: TeamConfig,
+    texts: Path,
+    output: Path,
+    settings: RouterSettings,
+    training: TrainingConfig,
+) -> tuple[Mapping[str, Any], str]:
+    """Train a router on texts. Returns the metrics, and a sentence about them."""
+    from taketurns.training.fusionroute.run import train_router
+
+    metrics = train_router(team, texts, output, settings, training, _say)
+    alone = metrics["standards"]["alone"]
+    best = min(alone, key=alone.__getitem__)
+    return metrics, (
+        f"epoch {metrics['best_epoch']} is in {output}: loss {metrics['validation']['loss']:.4f} "
+        f"on validation texts, {best} alone {alone[best]:.4f}"
     )
 
 

@@ -44,13 +44,19 @@ _ENGINE_LIMITS = {
 _ENGINE_FIELDS = {item.name for item in dataclasses.fields(EngineConfig)}
 _LONGEST_TIME = 10**7  # seconds, some four months
 _KEY_OF_KINDS: Mapping[str, tuple[str, ...]] = {  # a key of a switcher, and the kinds that have it
-    "model": ("lm",),
+    "model": ("lm", "fusionroute"),
     "sequence": ("fixed",),
-    "path": ("head", "deferral", "mentorcollab"),
+    "path": ("head", "deferral", "mentorcollab", "fusionroute"),
     "tokens": ("folded",),
     "reader": ("folded",),
+    "candidates": ("lm",),
+    "prompt": ("fusionroute",),
 }
-_OPTIONAL = {("mentorcollab", "path")}  # without a trained judge the writer judges
+_OPTIONAL = {  # without a trained judge the writer judges
+    ("mentorcollab", "path"),
+    ("lm", "candidates"),
+    ("fusionroute", "prompt"),
+}
 _PAIR_KEYS: Mapping[str, tuple[str, ...]] = {  # the kinds of switcher for two candidates
     "nudging": ("base", "gamma"),
     "baco": ("base", "gamma", "uncertainty", "content"),
@@ -136,12 +142,6 @@ class TeamResolver:
             or min(entry.tokens.values(), default=0) < 0
         ):
             self._refuse("tokens must be different token ids, each 0 or more", "switcher", "tokens")
-        if entry.candidates and entry.kind != "lm":
-            self._refuse(
-                'candidates is a key of kind "lm", but this switcher has the kind '
-                f'"{entry.kind}": remove candidates, or change the kind',
-                "switcher",
-            )
         if entry.candidates and sorted(entry.candidates) != sorted(self._names):
             self._refuse(
                 "candidates must name each candidate once, in the order of the switcher's numbers: "

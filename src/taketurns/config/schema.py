@@ -55,7 +55,7 @@ SwitcherSchema = schema_of(
     lookahead=(int | None, None),
     threshold=(float | None, None),
     template=(str | None, None),
-    prompt=None,
+    prompt=(str | None, None),
     **ENDPOINT,
 )
 PatchSchema = schema_of(PatchRule, "Patch")

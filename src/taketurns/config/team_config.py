@@ -12,7 +12,16 @@ from taketurns.config.policy import Policy
 from taketurns.types import Candidate, Endpoint, ModelSpec
 
 SwitcherKind = Literal[
-    "random", "fixed", "lm", "head", "folded", "nudging", "baco", "mentorcollab", "deferral"
+    "random",
+    "fixed",
+    "lm",
+    "head",
+    "folded",
+    "nudging",
+    "baco",
+    "mentorcollab",
+    "deferral",
+    "fusionroute",
 ]
 EngineKind = Literal["local", "http", "vllm"]
 JUDGE = "(judge)"
@@ -27,8 +36,9 @@ class SwitcherConfig:
     cycles through. "head" and "deferral": `path` is a folder or a hub id; "mentorcollab": that of
     its judge, None if the writer judges. "folded": `tokens` has one token id per candidate, in the
     candidates' order, and `reader` is the index of the candidate that decides before the first
-    patch. "nudging", "baco", "mentorcollab" and "deferral": `pair` has their settings. Any other
-    kind is a user's own switcher (`utils/parts.py`), made with `settings`.
+    patch. "nudging", "baco", "mentorcollab" and "deferral": `pair` has their settings.
+    "fusionroute": `spec` is the router, and `path` the folder or hub id of its head. Any other kind
+    is a user's own switcher (`utils/parts.py`), made with `settings`.
     """
 
     kind: SwitcherKind | str = "random"

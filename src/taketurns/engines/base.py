@@ -40,9 +40,11 @@ Capability = Literal[
     "format",
     "format_start",
     "prompt_logprobs",
+    "correction",
 ]
 """What an engine can do with a model: "score" may leave improbable tokens out, "exact_score" knows
-any. "next_token" asks a `NextTokenCriterion` before each token. "format" keeps to
+any. "next_token" asks a `NextTokenCriterion` before each token, "correction" adds
+`Sampling.correction`. "format" keeps to
 `Sampling.constraint` at every token; "format_start" only where the patch is the whole answer, or
 the format is a choice."""
 ALL_OPTIONS: frozenset[str] = frozenset(option.name for option in fields(SamplingOptions))

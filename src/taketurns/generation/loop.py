@@ -17,7 +17,7 @@ that gives NaN ends the answer.
 At the token level (`switchers.base.PatchEndingDecide`) the switcher ends patches by the speaker's
 next-token distribution, so a speaker may decline: it writes nothing, and the switcher is asked
 again. It may also let several candidates write the next patch and choose one of the patches
-(`ComparingDecide`, `_compare`)."""
+(`ComparingDecide`, `_compare`), or correct the speaker's logits (`CorrectingDecide`)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from taketurns.generation.patch_writer import Emit, PatchWriter, emit_events
 from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import (
     ComparingDecide,
+    CorrectingDecide,
     Decide,
     PatchEndingDecide,
     ask,
@@ -370,6 +371,7 @@ class GenerationLoop:
             self.emit,
             self.logprobs,
             () if ruled or after >= policy.max_tokens else self.choices,
+            self._correction(selected),
         )
         try:
             finish = await writer.write(self._wanted, policy, criterion)
@@ -397,6 +399,13 @@ class GenerationLoop:
         if not isinstance(decide, PatchEndingDecide):
             return None
         return decide.criterion(selected.speaker, self.state)
+
+    def _correction(self, selected: _Selection) -> object:
+        """What the switcher adds to the logits of the speaker that it chose; None for nothing."""
+        decide: object = self._decide
+        if not isinstance(decide, CorrectingDecide) or not _by_switcher(selected):
+            return None
+        return decide.correction(selected.speaker, self.state)
 
     def _record(self, patch: Patch) -> Patch:
         if patch.speaker is not None:

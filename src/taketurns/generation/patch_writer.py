@@ -30,7 +30,7 @@ Emit = Callable[[Delta | Patch], None]
 @dataclass(eq=False)
 class PatchWriter:
     """Collects the tokens and the text of a patch while `speaker`, with the model `model`, writes.
-    `emit` receives them; `logprobs` and `choices` are as in `Sampling`."""
+    `emit` receives them; `logprobs`, `choices` and `correction` are as in `Sampling`."""
 
     session: Session
     model: str
@@ -39,6 +39,7 @@ class PatchWriter:
     emit: Emit | None
     logprobs: int | None = None
     choices: tuple[int, ...] = ()
+    correction: object = None
     token_ids: list[int] = field(default_factory=list, init=False)
     text: str = field(default="", init=False)
     _unshown: list[Token] = field(default_factory=list, init=False)
@@ -85,6 +86,7 @@ class PatchWriter:
             constraint=self._constraint,
             options=options,
             answer_start=None if options is PLAIN else self.state.answer_start(prompt),
+            correction=self.correction,
         )
         before = len(self.token_ids)
         on_token = self._take if self.emit is not None else None

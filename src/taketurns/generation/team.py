@@ -29,6 +29,7 @@ from taketurns.generation.state import GenerationState
 from taketurns.switchers.base import Decide, Switcher, make_ready, start
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
+from taketurns.switchers.fusionroute import FusionRouteSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher, tagged_tokens
 from taketurns.switchers.mentor import MentorSwitcher
@@ -270,7 +271,7 @@ class Team:
         EngineError."""
         await self._prepared()
         names = [candidate.name for candidate in self.candidates]
-        if isinstance(self._switcher, LMSwitcher):
+        if isinstance(self._switcher, LMSwitcher | FusionRouteSwitcher):
             names.append(self._switcher.model)
         if self.judge is not None:
             names.append(self.judge.name)
@@ -326,6 +327,8 @@ class Team:
         if isinstance(self._switcher, MentorSwitcher):
             question += self._switcher.judge_tokens
         longest = state.longest_prompt + tags + question
+        if isinstance(self._switcher, FusionRouteSwitcher):
+            longest = max(longest, self._switcher.longest(state.query, policy))
         if self._judging is None or policy.guard is None:
             return longest
         return max(longest, self._judging.longest(policy.guard, state.query, policy.max_tokens))

@@ -21,7 +21,7 @@ from taketurns.checkpoints.weight_files import weight_files
 from taketurns.config.sampling import sampling_entry
 from taketurns.config.team_config import EngineKind, SwitcherKind, TeamConfig
 from taketurns.runs.manifest import Manifest, digest, now
-from taketurns.switchers import candidate_order, head
+from taketurns.switchers import candidate_order, head, routing_head
 from taketurns.types import ModelSpec
 from taketurns.utils.commits import source_commit
 from taketurns.utils.parts import Group, describe_part
@@ -106,9 +106,11 @@ def _own_part(group: Group, kind: str, known: Any, settings: Mapping[str, Any]) 
 
 
 def _weights(source: str) -> str | None:
-    """A digest of the two files of a local head or judge, without other files of its folder."""
-    for kind in get_args(head.Kind):
-        files = [Path(source) / f"{kind}.{ending}" for ending in ("json", "safetensors")]
+    """A digest of the files of a local head, judge or routing head, without other files of its
+    folder."""
+    pairs = [(f"{kind}.json", f"{kind}.safetensors") for kind in get_args(head.Kind)]
+    for names in (*pairs, (routing_head.WEIGHTS,)):
+        files = [Path(source) / name for name in names]
         if all(map(Path.is_file, files)):
             return digest([_file(file) for file in files])
     return None

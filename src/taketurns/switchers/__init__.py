@@ -5,6 +5,7 @@ from typing import Any
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import (
     ComparingDecide,
+    CorrectingDecide,
     Decide,
     GenerationView,
     PatchEndingDecide,
@@ -14,6 +15,7 @@ from taketurns.switchers.base import (
 from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.factory import make_switcher
 from taketurns.switchers.folded import FoldedSwitcher
+from taketurns.switchers.fusionroute import FusionRouteSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.mentor import MentorSwitcher
@@ -25,10 +27,12 @@ from taketurns.utils.old_paths import old_name
 __all__ = [
     "BacoSwitcher",
     "ComparingDecide",
+    "CorrectingDecide",
     "Decide",
     "DeferralSwitcher",
     "FixedSwitcher",
     "FoldedSwitcher",
+    "FusionRouteSwitcher",
     "GenerationView",
     "HeadSwitcher",
     "LMSwitcher",

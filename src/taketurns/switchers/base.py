@@ -94,6 +94,17 @@ class PatchEndingDecide(Protocol):
 
 
 @runtime_checkable
+class CorrectingDecide(PatchEndingDecide, Protocol):
+    """A Decide that also corrects what the speaker writes: it adds numbers to the speaker's logits.
+    It is asked after each of its decisions, for the patch that follows."""
+
+    def correction(self, speaker: int, state: GenerationView) -> Tensor:
+        """What is added to the logits of the speaker's next tokens: float32 `[ids]`. An id with
+        minus infinity, or beyond the tensor, cannot be written (`Sampling.correction`)."""
+        ...
+
+
+@runtime_checkable
 class ComparingDecide(PatchEndingDecide, Protocol):
     """A Decide that may let several candidates write the next patch before it chooses one of the
     patches. It is asked after each of its decisions; the patch that it chooses is part of the

@@ -11,11 +11,13 @@ from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import Switcher, require_switcher
 from taketurns.switchers.deferral import DeferralSwitcher
 from taketurns.switchers.folded import FoldedSwitcher
+from taketurns.switchers.fusionroute import FusionRouteSwitcher
 from taketurns.switchers.head import HeadSwitcher
 from taketurns.switchers.lm import LMSwitcher
 from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.switchers.simple import FixedSwitcher, RandomSwitcher
+from taketurns.types import ModelSpec
 from taketurns.utils.parts import make_part
 
 
@@ -38,6 +40,9 @@ def make_switcher(config: SwitcherConfig, model: str) -> Switcher:
             config.path or "", cast(DeferralRule | None, config.pair)
         ),
         "mentorcollab": lambda: MentorSwitcher(cast(MentorRule | None, config.pair), config.path),
+        "fusionroute": lambda: FusionRouteSwitcher(
+            model, cast(ModelSpec, config.spec), config.path or ""
+        ),
     }
     if config.kind in makers:
         return makers[config.kind]()

@@ -373,6 +373,7 @@ def _read_info(name: str, spec: ModelSpec) -> ModelInfo:
                 "next_token",
                 "format",
                 "prompt_logprobs",
+                "correction",
             }
         ),
         options=ALL_OPTIONS,

@@ -65,12 +65,14 @@ class Shared:
     def logprobs(self, logits: Sequence[Tensor]) -> Tensor:
         """Log-probabilities `[rows, models, tokens + 1]` from each model's logits
         `[rows, vocabulary]`; the last column is the end."""
-        rows = []
-        for model, row in enumerate(logits):
-            whole = torch.log_softmax(row.cpu(), -1)
-            end = torch.logsumexp(whole[:, self.ends[model]], -1, keepdim=True)
-            rows.append(torch.cat((whole[:, self.ordinary], end), -1))
-        return torch.stack(rows, 1)
+        return torch.stack([self.logprobs_of(m, row.cpu()) for m, row in enumerate(logits)], 1)
+
+    def logprobs_of(self, model: int, logits: Tensor) -> Tensor:
+        """Log-probabilities `[rows, tokens + 1]` from the logits `[rows, vocabulary]` of the model
+        with this index, on their device."""
+        whole = torch.log_softmax(logits, -1)
+        end = torch.logsumexp(whole[:, self.ends[model]], -1, keepdim=True)
+        return torch.cat((whole[:, self.ordinary], end), -1)
 
 
 class EnsembleMember(Job):

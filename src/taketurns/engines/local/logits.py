@@ -132,6 +132,19 @@ def shaped(
     return logits.float().index_copy(0, torch.tensor(rows, device=logits.device), part)
 
 
+def corrected(logits: Tensor, corrections: Sequence[Tensor | None]) -> Tensor:
+    """`logits` `[rows, vocabulary]` with the `Sampling.correction` of each row; they stay as they
+    are, and so do rows without one."""
+    rows = [row for row, correction in enumerate(corrections) if correction is not None]
+    if not rows:
+        return logits
+    added = torch.full((len(rows), logits.shape[-1]), -inf, device=logits.device)
+    for place, correction in enumerate(c for c in corrections if c is not None):
+        known = min(len(correction), logits.shape[-1])
+        added[place, :known] = correction[:known]
+    return logits.float().index_add(0, torch.tensor(rows, device=logits.device), added)
+
+
 def _ban(logits: Tensor, shapers: Sequence[LogitsShaper], columns: Ids | None) -> None:
     """No end token where none may be written; but where nothing else is left, as where an answer's
     format is complete, the answer ends."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from taketurns.engines.local.logits import corrected
 from taketurns.engines.local.members import ModelCounters
 from taketurns.engines.local.memory import CacheSize
 from taketurns.engines.local.next_token import draw_tokens
@@ -410,6 +411,7 @@ class ReencodeRunner(BatchRunner):
     ) -> list[int]:
         """Write a token for each row. Returns the places of the rows that end by it or before."""
         jobs = [row.job for row in rows if isinstance(row.job, GenerateRequest)]
+        logits = corrected(logits, [job.sampling.correction for job in jobs])
         ends = over(jobs, logits, hidden)
         ended = [place for place, end in enumerate(ends) if end]
         going = [place for place, end in enumerate(ends) if not end]

@@ -26,6 +26,7 @@ from taketurns.engines.local.ensembles import EnsembleMember
 from taketurns.engines.local.forward import Forward, Outputs
 from taketurns.engines.local.lane_tensors import SPARE
 from taketurns.engines.local.lanes import CacheShape, LanePool
+from taketurns.engines.local.logits import corrected
 from taketurns.engines.local.members import Member, ModelCounters, StepWork
 from taketurns.engines.local.memory import CacheSize, lane_length
 from taketurns.engines.local.next_token import draw_tokens
@@ -503,9 +504,9 @@ class LaneRunner(BatchRunner):
     def _sample(
         self, lanes: Sequence[_Lane], logits: Tensor, hidden: Sequence[Tensor] = ()
     ) -> None:
-        ended = over(
-            [lane.job for lane in lanes if isinstance(lane.job, GenerateRequest)], logits, hidden
-        )
+        jobs = [lane.job for lane in lanes if isinstance(lane.job, GenerateRequest)]
+        logits = corrected(logits, [job.sampling.correction for job in jobs])
+        ended = over(jobs, logits, hidden)
         if any(ended):
             for lane, done in zip(lanes, ended, strict=True):
                 lane.done = done

@@ -27,7 +27,7 @@ from taketurns.evaluation.methods.refinement import (
 )
 from taketurns.evaluation.methods.routing import PromptRouting, TrainedRouter
 from taketurns.evaluation.methods.switching import FixedSequence, SwitchingTeam
-from taketurns.evaluation.methods.token_level import TokenLevelPair
+from taketurns.evaluation.methods.token_level import TokenLevelPair, routed_tokens
 from taketurns.evaluation.methods.trained import TrainedSwitchers
 from taketurns.evaluation.methods.voting import BestOfN, SelfConsistency
 from taketurns.switchers.base import Switcher
@@ -166,8 +166,10 @@ def _token_level(
     name: str, switchers: TrainedSwitchers
 ) -> Callable[[MethodContext], Method] | None:
     """The method of one deferral head, or one judge, for all tasks, whose threshold or rate is
-    chosen on dev; None for other switchers."""
+    chosen on dev, or of routers of single tokens; None for other switchers."""
     first, *others = switchers.by_task.values()
+    if all(config.kind == "fusionroute" for config in (first, *others)):
+        return partial(routed_tokens, switchers=switchers.switchers())
     if first.path is None or any(config != first for config in others):
         return None
     if first.kind == "deferral":

@@ -1,9 +1,9 @@
-"""Two checkpoints take turns at the token level: Nudging (arXiv 2410.09300), BACo (2511.05650) and
-MentorCollab (2602.05307).
+"""Checkpoints take turns at the token level: two of them by Nudging (arXiv 2410.09300), BACo
+(2511.05650), MentorCollab (2602.05307) or a deferral head, all of them by FusionRoute (2601.05106).
 
-The base is the first candidate, the other one the last. Prompts, budget and sampling are those of
-all methods; the policy's rules about speakers and patches are left out, because these methods end
-patches themselves.
+Of two, the base is the first candidate, the other one the last. Prompts, budget and sampling are
+those of all methods; the policy's rules about speakers and patches are left out, because these
+methods end patches themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from taketurns.config.pair_rules import BacoRule, DeferralRule, MentorRule, NudgingRule
+from taketurns.config.policy import Policy
 from taketurns.evaluation.methods.base import Ask, Dev, MethodContext, Plain, mean_score
+from taketurns.evaluation.methods.switching import SwitchingTeam
 from taketurns.generation.team import Team
 from taketurns.switchers.baco import BacoSwitcher
 from taketurns.switchers.base import Switcher
@@ -22,6 +24,18 @@ from taketurns.switchers.mentor import MentorSwitcher
 from taketurns.switchers.nudging import NudgingSwitcher
 from taketurns.tasks.base import Task
 from taketurns.types import Patch, Query, Trace
+
+
+def routed_tokens(context: MethodContext, switchers: Mapping[str, Switcher]) -> SwitchingTeam:
+    """FusionRoute (2601.05106), with the router of each task: among all candidates the most
+    probable one writes the next token. There is nothing to choose on dev."""
+    policy = replace(_rules(context.policy), greedy_switcher=True)
+    return SwitchingTeam(context, switchers, policy)
+
+
+def _rules(policy: Policy) -> Policy:
+    """The policy of a switcher that ends patches itself: their greatest length is the budget."""
+    return replace(policy.without_rules(), patch=None, patch_size=policy.max_tokens)
 
 
 class TokenLevelPair(Plain):
@@ -102,9 +116,7 @@ class TokenLevelPair(Plain):
     def _team(self, switcher: Switcher) -> Team:
         context = self._context
         first, *_, last = context.config.candidates
-        rules = context.policy.without_rules()
-        rules = replace(rules, patch=None, patch_size=rules.max_tokens)
-        return Team((first, last), context.engine, switcher, rules)
+        return Team((first, last), context.engine, switcher, _rules(context.policy))
 
     def _signed(self, patch: Patch) -> Patch:
         """The patch with the indices of the whole team."""

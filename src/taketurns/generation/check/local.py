@@ -69,7 +69,7 @@ async def inspect_team(config: TeamConfig, *, numbers: bool = False) -> CheckRep
     team = Team.load(config)
     specs = models_of(config)
     models = _with_forwards(_inspect_models(specs, config.engine, numbers=numbers), dict(specs))
-    if config.switcher.spec is not None:
+    if config.switcher.kind == "lm":
         digits = f"tagged trace, 0 to {len(config.candidates) - 1} are one token each"
         at = len(config.candidates)
         models = (*models[:at], replace(models[at], prompt=digits), *models[at + 1 :])

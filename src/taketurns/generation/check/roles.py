@@ -39,6 +39,8 @@ def describe_switcher(config: TeamConfig) -> str:
         return f"{switcher.kind}, your own"
     if switcher.kind == "folded":
         return "a head in the candidates' output matrices, read with each patch"
+    if switcher.kind == "fusionroute":
+        return "a router that picks who writes each token, and adds its logits to that one's"
     rule = switcher.pair
     if isinstance(rule, DeferralRule) and switcher.path is not None:
         reader = load_config(switcher.path).reader

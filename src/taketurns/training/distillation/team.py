@@ -71,10 +71,12 @@ def _entry(switcher: SwitcherConfig, names: Sequence[str], folder: Path) -> dict
             settings["content"] = list(settings["content"])
         where = {} if switcher.path is None else {"path": switcher.path}
         return {"kind": switcher.kind, **where, **settings}
-    if switcher.kind != "lm":
+    if switcher.kind not in ("lm", "fusionroute"):
         return {"kind": switcher.kind, **switcher.settings}
     assert switcher.spec is not None
-    entry = {"kind": "lm", **spec_entry(switcher.spec, folder)}
+    entry = {"kind": switcher.kind, **spec_entry(switcher.spec, folder)}
+    if switcher.path is not None:
+        entry["path"] = switcher.path
     if switcher.candidates:
         entry["candidates"] = list(switcher.candidates)
     return entry | ({"chat_template": True} if switcher.chat_template else {})
