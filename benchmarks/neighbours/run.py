@@ -30,9 +30,9 @@ LEARNED = 60  # train questions of a task, for the heads that learn without labe
 COMPARISONS = 390  # labels of the judge
 TRAINED = "metrics.json"  # a switcher's folder has it when the training is complete
 OURS = ("switch", "switch-lm")
-OTHERS = ("trained-router", "fuse-logprobs", "fixed-task")
+OTHERS = ("trained-router", "fuse-logprobs")
 PAIRS = ("nudging", "baco", "mentorcollab")
-SOME = ("--limit", "20", "--seeds", "5")  # questions along a knob
+SOME = ("--limit", "15", "--seeds", "5")  # questions along a knob
 
 
 def steps(work: Path, pipeline: str) -> Iterator[Step]:
@@ -66,7 +66,7 @@ def steps(work: Path, pipeline: str) -> Iterator[Step]:
     methods = ",".join([*names, *PAIRS, *trained, *OTHERS, *OURS])
     ask = ("taketurns", "evaluate", "--team", pipeline, *switchers, "--methods", methods)
     table = work / "table"
-    wide = ("--limit", "100", "--seeds", "5", "--dev-limit", "30", "--clock", "cpu")
+    wide = ("--limit", "60", "--seeds", "5", "--dev-limit", "30", "--clock", "cpu")
     yield Step("table", (*ask, *wide, "--output", str(table)), table / "results.json")
     for knob in KNOBS:
         for value in knob.values:
