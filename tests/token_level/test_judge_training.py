@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from taketurns import EngineError, Policy, Query, Team, UsageError
+from taketurns import Policy, Query, Team, UsageError
 from taketurns.config.loading import load_team_config
 from taketurns.config.pair_rules import MentorRule
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
 from taketurns.errors import DataError
+from taketurns.runs.records import encode_record
 from taketurns.switchers.head import HeadConfig
 from taketurns.switchers.judge import Judge
 from taketurns.tasks.base import Split
@@ -109,12 +110,22 @@ def records(some: list[Rollouts], both: Team) -> list[Any]:
     return [rollouts_to_json(one, ["writer", "mentor"], both.policy) for one in some]
 
 
-async def test_without_a_comparison_there_is_no_label(models: dict[str, str]) -> None:
+async def test_without_a_comparison_there_is_no_label(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    """Fault: two models that agree in a whole answer made a record of a failure, so the command
+    failed, and failed again whenever it was repeated."""
     task = Vowels()
     point = DecisionPoint(task, task.queries("train")[0], 0, "on-policy", "comparison")
     async with Team.load(team(models, MentorRule(0.0))) as both:
-        with pytest.raises(EngineError, match="compares no patches in this answer"):
-            await RolloutGenerator(both, Uniform(1)).roll_out(point)
+        record = await RolloutGenerator(both, Uniform(1)).record(point)
+    assert record == {
+        "id": point.id,
+        "left_out": "the switcher compares no patches in this answer",
+    }
+    file = tmp_path / "labels.jsonl"
+    file.write_bytes(encode_record(record))
+    assert list(read_labels(file, list(models))) == []
 
 
 def pairs(count: int, seed: int) -> list[Pair]:

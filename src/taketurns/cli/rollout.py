@@ -93,6 +93,11 @@ def rollout(
             summary = roll_out_on_ray(job, output, ray)
     if summary.lost:
         _say(f"{summary.lost} rollouts failed; their records have the number and the first reason")
+    if summary.left_out:
+        _say(
+            f"{summary.left_out} of {prefixes} prefixes are left out, because the switcher "
+            "compares no patches in their answers: for more comparisons, raise switcher.rate"
+        )
     if summary.failures:
         _say(summary.failures.sentence(f"of {prefixes} prefixes failed"))
         raise typer.Exit(options.FAILED)

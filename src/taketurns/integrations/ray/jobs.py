@@ -23,6 +23,7 @@ from taketurns.runs.shards import (
     split,
 )
 from taketurns.training.labels.job import RolloutJob, RolloutSummary
+from taketurns.training.labels.labels import failures_of, is_left_out
 from taketurns.types import Query
 
 
@@ -47,12 +48,11 @@ def roll_out_on_ray(job: RolloutJob, folder: Path, settings: RaySettings) -> Rol
     items = [{"id": point.id, "number": number} for number, point in enumerate(job.points)]
     make = partial(RolloutWorker, job)
     failures = _run("rolling out", items, make, folder, job.manifest, settings)
-    lost = sum(
-        branch["failures"]
-        for record in read_shards(folder)
-        for branch in record.get("branches", ())
-    )
-    return RolloutSummary(failures, lost)
+    lost = left_out = 0
+    for record in read_shards(folder):
+        lost += failures_of(record)
+        left_out += is_left_out(record)
+    return RolloutSummary(failures, lost, left_out)
 
 
 def _run(

@@ -6,7 +6,7 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.generation.team import Team
 from taketurns.runs.records import Record, query_from_json, trace_to_json
 from taketurns.training.labels.job import RolloutJob
-from taketurns.training.labels.rollouts import RolloutGenerator, rollouts_to_json
+from taketurns.training.labels.rollouts import RolloutGenerator
 
 
 class AnswerWorker:
@@ -27,10 +27,7 @@ class RolloutWorker:
     def __init__(self, job: RolloutJob) -> None:
         self.concurrency = job.at_a_time
         self._points = job.points
-        self._team = Team.load(job.team)
-        self._names = [candidate.name for candidate in job.team.candidates]
-        self._generator = RolloutGenerator(self._team, job.allocation, job.concurrency)
+        self._generator = RolloutGenerator(Team.load(job.team), job.allocation, job.concurrency)
 
     async def work(self, item: Record) -> Record:
-        rollouts = await self._generator.roll_out(self._points[item["number"]])
-        return rollouts_to_json(rollouts, self._names, self._team.policy)
+        return await self._generator.record(self._points[item["number"]])

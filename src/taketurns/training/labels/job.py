@@ -24,11 +24,11 @@ from taketurns.tasks.base import Task
 from taketurns.tasks.own_parts import own_parts
 from taketurns.training.labels.allocation import Allocation
 from taketurns.training.labels.decision_points import CutAt, DecisionPoint, Traces, decision_points
+from taketurns.training.labels.labels import failures_of, is_left_out
 from taketurns.training.labels.rollouts import (
     CostEstimate,
     RolloutGenerator,
     estimate_cost,
-    rollouts_to_json,
 )
 
 SAMPLED = 26  # prefixes that are rolled out for an estimate
@@ -91,10 +91,12 @@ class RolloutJob:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSummary:
-    """The prefixes that failed, and how many rollouts were `lost` in the others."""
+    """The prefixes that failed, how many rollouts were `lost` in the others, and how many prefixes
+    were `left_out` because there is nothing to label."""
 
     failures: Failures
     lost: int
+    left_out: int
 
 
 def make_rollouts(job: RolloutJob, path: Path) -> RolloutSummary:
@@ -116,27 +118,24 @@ def estimate_rollouts(job: RolloutJob) -> CostEstimate:
 
 
 async def _make(job: RolloutJob, path: Path) -> RolloutSummary:
-    lost = 0
+    lost = left_out = 0
     async with Team.load(job.team) as team:
-        names = [candidate.name for candidate in team.candidates]
         generator = RolloutGenerator(team, job.allocation, job.concurrency)
 
-        async def roll_out(point: DecisionPoint) -> Record:
-            return rollouts_to_json(await generator.roll_out(point), names, team.policy)
-
-        def count_lost(record: Record) -> None:
-            nonlocal lost
-            lost += sum(branch["failures"] for branch in record.get("branches", ()))
+        def count(record: Record) -> None:
+            nonlocal lost, left_out
+            lost += failures_of(record)
+            left_out += is_left_out(record)
 
         with open_run(path, job.manifest) as output:
             if output.missing(job.points):
                 await team.prepare()
             failures = await run(
                 job.points,
-                roll_out,
+                generator.record,
                 output,
                 concurrency=job.at_a_time,
                 label="rolling out",
-                on_done=count_lost,
+                on_done=count,
             )
-    return RolloutSummary(failures, lost)
+    return RolloutSummary(failures, lost, left_out)

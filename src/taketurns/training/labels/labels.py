@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from taketurns.errors import DataError
 from taketurns.runs.output import failed
-from taketurns.runs.records import decode_records, patch_from_json, query_from_json
+from taketurns.runs.records import Record, decode_records, patch_from_json, query_from_json
 from taketurns.runs.runner import describe_error
 from taketurns.training.labels.decision_points import CutAt
 from taketurns.training.labels.rollouts import SCHEMA
@@ -98,7 +98,7 @@ class Label:
 
 def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
     """The labels of a rollouts file, in order, for candidates with these names in this order.
-    Records of failures and repeated records are left out.
+    Records of failures, of prefixes without a label and repeated records are left out.
 
     Raises DataError for a file of other candidates, for a line that is cut off or not a record, and
     for two lines with the same id and different values.
@@ -114,7 +114,7 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
         )
     seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, record in enumerate(decode_records(lines, str(path)), start=1):
-        if failed(record):
+        if failed(record) or is_left_out(record):
             continue
         try:
             label = label_from_json(record, candidates)
@@ -129,6 +129,16 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
                 "values; run the taketurns rollout command that wrote the file again: it keeps the "
                 "first of the two"
             )
+
+
+def is_left_out(record: Record) -> bool:
+    """Whether a record of rollouts says that there was nothing to label."""
+    return "left_out" in record
+
+
+def failures_of(record: Record) -> int:
+    """How many rollouts of a record failed."""
+    return sum(branch["failures"] for branch in record.get("branches", ()))
 
 
 def _content(label: Label) -> tuple[Any, ...]:

@@ -40,6 +40,10 @@ EARLIEST, LATEST = 0.1, 0.9  # where an answer may be cut, as a share of its tok
 T = TypeVar("T")
 
 
+class NothingToLabelError(EngineError):
+    """The switcher compares no patches in an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutBranch:
     """One candidate's patch after the prefix, and the results of its rollouts, in order. A branch
@@ -99,6 +103,22 @@ class RolloutGenerator:
         self._policy: dict[Traces, Policy] = {"random": random, "on-policy": policy}
         self._allocation = allocation
         self._free = asyncio.Semaphore(concurrency)
+
+    async def record(self, point: DecisionPoint) -> Record:
+        """The record of a decision point; of an answer with nothing to label it is `{"id",
+        "left_out"}`, with the reason. Raises EngineError as `roll_out` does."""
+        team = self._team["on-policy"]
+        rollouts = await self.roll_out_if_any(point)
+        if rollouts is None:
+            return {"id": point.id, "left_out": "the switcher compares no patches in this answer"}
+        return rollouts_to_json(rollouts, [c.name for c in team.candidates], team.policy)
+
+    async def roll_out_if_any(self, point: DecisionPoint) -> Rollouts | None:
+        """As `roll_out`; None if the switcher compares no patches in the answer."""
+        try:
+            return await self.roll_out(point)
+        except NothingToLabelError:
+            return None
 
     async def roll_out(self, point: DecisionPoint) -> Rollouts:
         """The rollouts of a decision point. Raises EngineError if the prefix or a branch cannot be
@@ -203,8 +223,8 @@ async def cut_prefix(
     """Write a whole answer, draw a token of its middle 80 %, and return the state there; with
     `cut_at` "boundary", the state at the beginning of the patch with this token, whose speaker is
     then selected again. The prefix is empty if that is the first patch. With `cut_at` "comparison",
-    draw one of the places where the switcher compares patches; raises EngineError if there is
-    none."""
+    draw one of the places where the switcher compares patches; raises NothingToLabelError if there
+    is none."""
     boundaries = []
     while not answer.ended:
         if cut_at != "comparison" or await answer.rivals():
@@ -213,10 +233,7 @@ async def cut_prefix(
     uniform = generator(derive(seed, "cut")).random()
     if cut_at == "comparison":
         if not boundaries:
-            raise EngineError(
-                f"{answer.state.query.id}: the switcher compares no patches in this answer, so it "
-                "has nothing to label: raise switcher.rate"
-            )
+            raise NothingToLabelError("the switcher compares no patches in this answer")
         return boundaries[int(uniform * len(boundaries))]
     share = EARLIEST + (LATEST - EARLIEST) * uniform
     point = share * answer.state.tokens
@@ -297,11 +314,13 @@ async def estimate_cost(
 ) -> CostEstimate:
     """Roll out the first `sampled` prefixes and extrapolate. Writes nothing."""
     begun = perf_counter()
-    sample = await gather_all(rollout_generator.roll_out(point) for point in points[:sampled])
-    scale = len(points) / len(sample)
+    tried = points[:sampled]
+    found = await gather_all(map(rollout_generator.roll_out_if_any, tried))
+    sample = [rollouts for rollouts in found if rollouts is not None]
+    scale = len(points) / len(tried)
     return CostEstimate(
         prefixes=len(points),
-        sampled=len(sample),
+        sampled=len(tried),
         rollouts=round(scale * sum(rollouts.continued for rollouts in sample)),
         tokens=round(scale * sum(rollouts.tokens for rollouts in sample)),
         seconds=scale * (perf_counter() - begun),
