@@ -3,6 +3,7 @@ forwards, what each reads, and what is refused."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import BloomConfig
 
 from taketurns import (
@@ -195,6 +197,10 @@ def test_a_token_is_read_once(models: dict[str, str], letters: Any, seed: int) -
 def test_the_head_knows_its_candidates_by_name(models: dict[str, str], tmp_path: Path) -> None:
     """In another order they write the same, and from its file too."""
     head().save(tmp_path)
+    stored = (tmp_path / WEIGHTS).read_bytes()
+    for _ in range(8):
+        RoutingHead.load(str(tmp_path)).save(tmp_path)
+        assert (tmp_path / WEIGHTS).read_bytes() == stored
     turned = NAMES[::-1]
     with made(models) as team, made(models, turned, str(tmp_path)) as other:
         for text in QUESTIONS[:3]:
@@ -232,6 +238,11 @@ async def test_what_cannot_be_is_refused_before_anything_runs(
     await refused(made(models, source=str(tmp_path)), ConfigError, f"it has no {WEIGHTS}; name")
     (tmp_path / WEIGHTS).write_bytes(b"no weights")
     await refused(made(models, source=str(tmp_path)), ConfigError, "cannot read the routing head")
+    about = json.dumps({"schema": "taketurns.routing/9", "candidates": list(NAMES)})
+    save_file(
+        {"weight": head().weight, "bias": head().bias}, tmp_path / WEIGHTS, {"routing": about}
+    )
+    await refused(made(models, source=str(tmp_path)), ConfigError, "has the schema 'taketurns.r")
     nan = replace(head(), bias=torch.full((3,), float("nan")))
     nan.save(tmp_path)
     await refused(made(models, source=str(tmp_path)), ConfigError, "NaN or infinity: train")

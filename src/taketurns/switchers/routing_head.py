@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "taketurns.routing/1"
 WEIGHTS = "routing.safetensors"
+_ABOUT = "routing"
 _OTHERS = ": name these candidates, or train a router for the team with taketurns train"
 
 
@@ -54,9 +55,10 @@ class RoutingHead:
         """Write the file."""
         from safetensors.torch import save_file
 
-        about = {"schema": SCHEMA, "candidates": json.dumps(self.candidates)}
+        # One key: safetensors writes several in no fixed order, and equal heads have equal bytes.
+        about = json.dumps({"schema": SCHEMA, "candidates": self.candidates})
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        save_file(tensors, folder / WEIGHTS, metadata=about)
+        save_file(tensors, folder / WEIGHTS, metadata={_ABOUT: about})
 
     @classmethod
     def load(cls, source: str) -> RoutingHead:
@@ -71,10 +73,16 @@ class RoutingHead:
             )
         try:
             with safe_open(path, "pt") as file:
-                names = json.loads((file.metadata() or {})["candidates"])
-                head = cls(tuple(names), file.get_tensor("weight"), file.get_tensor("bias"))
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise ConfigError(f"cannot read the routing head {path}: {error}") from error
+                about = json.loads((file.metadata() or {})[_ABOUT])
+                weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+                head = cls(tuple(about["candidates"]), weight, bias)
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise ConfigError(f"cannot read the routing head {path}: {error!r}") from error
+        if (schema := about.get("schema")) != SCHEMA:
+            raise ConfigError(
+                f"{path} has the schema {schema!r} and not {SCHEMA!r}: name a folder that "
+                "taketurns train --switcher fusionroute wrote"
+            )
         if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
             raise ConfigError(f"{path} holds NaN or infinity: train the router again")
         return head

@@ -24,6 +24,7 @@ from taketurns.training.deferral.texts import Text, Texts, read_texts
 from taketurns.training.epochs import evaluations, export
 from taketurns.training.fine_tuning import Defaults, fine_tune
 from taketurns.training.fusionroute.rows import ROUTER, FusionRow, FusionRows, read_rows
+from taketurns.training.models import one_thread
 from taketurns.training.settings import FineTuningConfig
 from taketurns.training.supervised.lm import start_spec
 from taketurns.training.supervised.settings import LMSettings, Selection, TrainingConfig
@@ -134,7 +135,8 @@ def _train(
     best = export(folder.work, log, objective.best_by, path)
     where = str(path.resolve())
     tuned = replace(run.start, adapter=where) if plan.lora else run.start.with_model(where)
-    fitted = _route(run, tuned, candidates, train, validation)
+    with one_thread(plan.small):
+        fitted = _route(run, tuned, candidates, train, validation)
     fitted.head.save(path)
     local = Path(run.start.model).exists()
     base = Path(run.start.model).name if local else run.start.model
