@@ -35,7 +35,7 @@ def test_a_folded_head_does_not_know_the_student_either(pocket: TeamConfig, tmp_
     folded = SwitcherConfig("folded", tokens=(10, 11, 12), reader=2)
     team, said = with_student(replace(pocket, switcher=folded), tmp_path)
     assert team.switcher.kind == "random"
-    assert "has a random switcher until a head is trained" in said[0]
+    assert "has a random switcher until one is trained for it" in said[0]
 
 
 def test_who_switches_at_random_ends_no_patches(pocket: TeamConfig, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_the_hubs_weights_of_the_same_model_are_warned_of_once(smol: Any, invoke
 @pytest.mark.usefixtures("on_terminal")
 def test_chat_asks_fetches_and_talks(smol: Any, invoke: Invoke) -> None:
     """The question leaves standard input as chat needs it, which reads bad bytes too."""
-    talk = ("chat", "-t", "smol", "--set", "policy.max_tokens=4")
+    talk = ("chat", "-t", "smol", "--set", "policy.max_tokens=12", "--seed", "1")
     code, out, err = invoke(*talk, stdin=b"y\nhello\n\xff\n")
     assert code == 1
     assert "licence Apache-2.0" in err

@@ -40,6 +40,9 @@ EARLIEST, LATEST = 0.1, 0.9  # where an answer may be cut, as a share of its tok
 T = TypeVar("T")
 
 
+NOTHING = "the switcher compares no patches in this answer"
+
+
 class NothingToLabelError(EngineError):
     """The switcher compares no patches in an answer."""
 
@@ -110,7 +113,7 @@ class RolloutGenerator:
         team = self._team["on-policy"]
         rollouts = await self.roll_out_if_any(point)
         if rollouts is None:
-            return {"id": point.id, "left_out": "the switcher compares no patches in this answer"}
+            return {"id": point.id, "left_out": NOTHING}
         return rollouts_to_json(rollouts, [c.name for c in team.candidates], team.policy)
 
     async def roll_out_if_any(self, point: DecisionPoint) -> Rollouts | None:
@@ -233,7 +236,10 @@ async def cut_prefix(
     uniform = generator(derive(seed, "cut")).random()
     if cut_at == "comparison":
         if not boundaries:
-            raise NothingToLabelError("the switcher compares no patches in this answer")
+            query = answer.state.query.id
+            raise NothingToLabelError(
+                f"{query}: {NOTHING}, so it has no label: raise switcher.rate"
+            )
         return boundaries[int(uniform * len(boundaries))]
     share = EARLIEST + (LATEST - EARLIEST) * uniform
     point = share * answer.state.tokens
