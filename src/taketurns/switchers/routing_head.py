@@ -77,7 +77,10 @@ class RoutingHead:
                 weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
                 head = cls(tuple(about["candidates"]), weight, bias)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ConfigError(f"cannot read the routing head {path}: {error!r}") from error
+            raise ConfigError(
+                f"cannot read the routing head {path} ({error!r}): name a folder that taketurns "
+                "train --switcher fusionroute wrote"
+            ) from error
         if (schema := about.get("schema")) != SCHEMA:
             raise ConfigError(
                 f"{path} has the schema {schema!r} and not {SCHEMA!r}: name a folder that "
