@@ -12,7 +12,7 @@ WORK; a step with an existing output is skipped, so the same command continues a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -68,9 +68,10 @@ def steps(work: Path, pipeline: str) -> Iterator[Step]:
     table = work / "table"
     wide = ("--limit", "60", "--seeds", "5", "--dev-limit", "30", "--clock", "cpu")
     yield Step("table", (*ask, *wide, "--output", str(table)), table / "results.json")
+    tasks = [word for name in _tasks(pipeline).names for word in ("--task", name)]
     for knob in KNOBS:
         for value in knob.values:
-            yield from along(work, pipeline, knob, value, trained)
+            yield from along(work, pipeline, tasks, knob, value, trained)
     for value in TEMPERATURES:
         folder = work / "curves" / f"temperature-{value:g}"
         warm = ("--set", f"policy.temperature={value:g}")
@@ -90,14 +91,18 @@ def fusionroute(work: Path, pipeline: str, texts: Path, trained: dict[str, Path]
 
 
 def along(
-    work: Path, pipeline: str, knob: Knob, value: float, trained: Mapping[str, Path]
+    work: Path,
+    pipeline: str,
+    tasks: Sequence[str],
+    knob: Knob,
+    value: float,
+    trained: Mapping[str, Path],
 ) -> Iterator[Step]:
-    """The answers at one value of a knob."""
+    """The answers at one value of a knob; `tasks` are the words that name the tasks."""
     folder = work / "curves" / f"{knob.method}-{value:g}"
     team = folder / "team.yaml"
     make = partial(write_pair, pipeline, team, knob.at(value, trained))
     yield _made(f"team-{folder.name}", team, make)
-    tasks = [word for name in _tasks(pipeline).names for word in ("--task", name)]
     asked = ("taketurns", "evaluate", "--team", str(team), *tasks, "--methods", "switch", *SOME)
     output = folder / "evaluation"
     yield Step(folder.name, (*asked, "--output", str(output)), output / "results.json")
