@@ -32,7 +32,7 @@ TRAINED = "metrics.json"  # a switcher's folder has it when the training is comp
 OURS = ("switch", "switch-lm")
 OTHERS = ("trained-router", "fuse-logprobs")
 PAIRS = ("nudging", "baco", "mentorcollab")
-SOME = ("--limit", "15", "--seeds", "5")  # questions along a knob
+SOME = ("--limit", "8", "--seeds", "5")  # questions along a knob
 
 
 def steps(work: Path, pipeline: str) -> Iterator[Step]:
