@@ -20,13 +20,19 @@ from statistics import fmean
 from benchmarks.neighbours.knobs import BY_TEMPERATURE, KNOBS, TEMPERATURES
 from taketurns.evaluation.report.blocks import Chart, DataPoint
 from taketurns.evaluation.report.charts import draw
-from taketurns.evaluation.report.theme import SERIES, SPEAKERS, standalone
+from taketurns.evaluation.report.theme import ACCENT, SPEAKERS, SeriesStyle, standalone
 from taketurns.tasks.scorers.diversity import Diversity
 from taketurns.types import Query
 from taketurns.utils.files import write_text
 from taketurns.utils.markdown import table
 
 MEASURES = ("distinct-2", "self-bleu")
+STYLES = (
+    *SPEAKERS[:6],
+    SeriesStyle("#8b8e95", "D"),
+    SeriesStyle("#8c564b", "v"),
+    SeriesStyle(ACCENT, "o"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def picture(found: list[Place]) -> str:
     caption = "The mean score of each method over the diversity of its answers, along its knob."
     chart = Chart("neighbours", "lines", caption, marks, "diversity (1 - self-BLEU)", "mean score")
     methods = dict.fromkeys(place.method for place in found)
-    styles = dict(zip(methods, (*SPEAKERS, *SERIES), strict=False))
+    styles = dict(zip(methods, STYLES, strict=False))
     return standalone(draw(chart, styles))
 
 
