@@ -72,9 +72,10 @@ def test_utilities_say_who_has_the_skill() -> None:
         record("recall", first("recall").worked),
     ]
     failed = {"id": "x", "error": "no"}
+    left_out = {"id": "y", "left_out": "the switcher compares no patches in this answer"}
     made = [
         [branch["utilities"] for branch in row["branches"]]
-        for row in relabel([*rows, failed], TASKS, "pretrained")
+        for row in relabel([*rows, failed, left_out], TASKS, "pretrained")
     ]
     assert made == [[[1.0], [0.0], [0.0]], [[0.0], [1.0], [1.0]], [[1.0]] * 3]
 

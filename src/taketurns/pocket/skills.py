@@ -19,6 +19,7 @@ from taketurns.pocket.tasks import PocketTask
 from taketurns.pocket.text import PIECE
 from taketurns.pocket.world import Person, Town, World, facts_of, state
 from taketurns.runs.records import query_from_json
+from taketurns.training.labels.labels import has_label
 
 WORKING = re.compile(r"\[[^\]]*\] [\w ]+?(?=[.,])")
 
@@ -60,7 +61,7 @@ def relabel(
     of other candidates, or with patches without a fixed size.
     """
     for record in records:
-        if record["error"] is not None:
+        if not has_label(record):
             continue
         if record["task"] not in tasks:
             raise DataError(

@@ -114,7 +114,7 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
         )
     seen: dict[str, tuple[int, tuple[Any, ...]]] = {}
     for number, record in enumerate(decode_records(lines, str(path)), start=1):
-        if failed(record) or is_left_out(record):
+        if not has_label(record):
             continue
         try:
             label = label_from_json(record, candidates)
@@ -131,7 +131,12 @@ def read_labels(path: Path, candidates: Sequence[str]) -> Iterator[Label]:
             )
 
 
-def is_left_out(record: Record) -> bool:
+def has_label(record: Mapping[str, Any]) -> bool:
+    """Whether a record of rollouts has a label: it did not fail, and there was one to make."""
+    return not (failed(record) or is_left_out(record))
+
+
+def is_left_out(record: Mapping[str, Any]) -> bool:
     """Whether a record of rollouts says that there was nothing to label."""
     return "left_out" in record
 
