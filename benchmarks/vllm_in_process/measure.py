@@ -39,6 +39,7 @@ from taketurns.config.team_config import TeamConfig
 from taketurns.engines.vllm.engine import VllmEngine
 from taketurns.engines.vllm.running import RunningModel
 from taketurns.generation.team import SWITCHER
+from taketurns.integrations.launch.plan import ONE_PROCESS
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers.factory import make_switcher
 from taketurns.types import Delta
@@ -250,17 +251,18 @@ async def in_process(
 async def over_http(
     configs: dict[str, TeamConfig], job: Job, questions: Questions, log: Path
 ) -> AsyncIterator[Figures | Start]:
-    """The same teams on servers."""
+    """The same teams on servers, as vLLM starts them and as `taketurns launch` does on a CPU."""
     first = next(iter(configs.values()))
     models = [candidate.spec.model for candidate in first.candidates]
-    began = perf_counter()
-    with served(models, log, job.size.memory) as urls:
-        yield Start("vllm serve", perf_counter() - began, resident())
-        for _ in range(job.rounds):
-            for name, config in configs.items():
-                async with Team.load(on_servers(config, urls, log.parent)) as team:
-                    await team.prepare()
-                    yield await measure_team(f"{name}, vllm serve", team, job, questions)
+    for how, flags in {"vllm serve": (), "taketurns launch": ONE_PROCESS}.items():
+        began = perf_counter()
+        with served(models, log, job.size.memory, flags) as urls:
+            yield Start(how, perf_counter() - began, resident())
+            for _ in range(job.rounds):
+                for name, config in configs.items():
+                    async with Team.load(on_servers(config, urls, log.parent)) as team:
+                        await team.prepare()
+                        yield await measure_team(f"{name}, {how}", team, job, questions)
 
 
 def on_servers(config: TeamConfig, urls: dict[str, str], folder: Path) -> TeamConfig:
@@ -280,13 +282,16 @@ def on_servers(config: TeamConfig, urls: dict[str, str], folder: Path) -> TeamCo
 
 
 @contextmanager
-def served(models: Sequence[str], log: Path, memory: int) -> Iterator[dict[str, str]]:
-    """`vllm serve` for each model, with the arguments of the engines in process."""
+def served(
+    models: Sequence[str], log: Path, memory: int, further: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """`vllm serve` for each model, with the arguments of the engines in process, and `further`."""
     program = Path(sys.executable).parent / "vllm"
     flags = [
         "--enforce-eager", "--max-model-len", str(VLLM["max_model_len"]), "--dtype", "float32",
         "--block-size", "32", "--no-enable-chunked-prefill", "--enable-prompt-tokens-details",
         "--kv-cache-memory-bytes", str(memory // len(models)),
+        *further,
     ]  # fmt: skip
     environment = {
         **os.environ,

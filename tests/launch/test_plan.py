@@ -86,6 +86,27 @@ def test_a_server_a_url_with_the_adapters_on_its_base(tmp_path: Path) -> None:
     assert str(chat).startswith("CUDA_VISIBLE_DEVICES=1 vllm serve org/chat ")
 
 
+@pytest.mark.parametrize(
+    ("extra", "own"),
+    [
+        ((), False),
+        (("--max-model-len", "4096"), False),
+        (("--tensor-parallel-size", "2"), True),
+        (("--tensor_parallel_size=2",), True),
+        (("-tp", "2"), True),
+        (("--distributed-executor-backend=mp",), True),
+    ],
+)
+def test_on_a_cpu_the_only_worker_of_a_server_has_no_process_of_its_own(
+    tmp_path: Path, extra: tuple[str, ...], own: bool
+) -> None:
+    config = team(tmp_path, switcher={"kind": "random"})
+    for server in plan_servers(config, (), lambda spec: None, extra):
+        assert ("UniProcExecutor" not in words(server)) is own
+    for server in plan_servers(config, gpus(2), lambda spec: None, extra):
+        assert "UniProcExecutor" not in words(server)
+
+
 def test_the_team_finds_what_was_launched_for_it(tmp_path: Path) -> None:
     """The served names are those the engine looks for."""
     from taketurns.engines.http.probe import names_of

@@ -25,6 +25,14 @@ from taketurns.types import Candidate, ModelSpec
 _USABLE = 0.9  # of a GPU's memory, vLLM's own default
 _WEIGHTS = 0.6  # the part of usable memory for weights; the rest is for keys and values
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+# On a CPU vLLM 0.32 gives even a server's only worker a process of its own, and the two spin while
+# they wait for each other. "uni" is taken for "mp" there; the class that "uni" stands for is not.
+ONE_PROCESS = (
+    "--distributed-executor-backend",
+    "vllm.v1.executor.uniproc_executor.UniProcExecutor",
+)
+_WORKERS = ("--distributed-executor-backend", "--tensor-parallel-size", "-tp",
+            "--pipeline-parallel-size", "-pp")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,5 +192,13 @@ def _server(
     else:
         # On a CPU a sampled request whose prompt is read in chunks stops the server (vLLM 0.32).
         arguments += ["--no-enable-chunked-prefill", "--block-size", "32"]
+        if not any(_names(argument, _WORKERS) for argument in extra):
+            arguments += ONE_PROCESS
         environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     return VllmServer(names[0], url, (*arguments, *extra), environment)
+
+
+def _names(argument: str, options: Sequence[str]) -> bool:
+    """Whether an argument is one of these options, as vLLM spells them: also with underscores, and
+    with its value after a "="."""
+    return argument.partition("=")[0].replace("_", "-") in options
