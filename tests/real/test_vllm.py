@@ -24,6 +24,8 @@ from taketurns.errors import ConfigError
 from taketurns.switchers.simple import FixedSwitcher
 
 from ..vllm.conftest import free_port, launched, program
+from ..vllm.test_four import traces
+from ..vllm.test_in_process import COMMAND, run, there
 from .questions import QUESTIONS
 from .reference import Plain, Tie, follow, report
 
@@ -33,6 +35,7 @@ NEAR = 0.02  # between two logits: vLLM's kernels add in another order
 # Float32 as here, and room for a few answers of the length that is asked for.
 FLAGS = ("--max-model-len", "1024", "--dtype", "float32", "--num-gpu-blocks-override", "128",
          "--enforce-eager")  # fmt: skip
+ENGINE = {"max_model_len": 1024, "enforce_eager": True}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,25 @@ def test_together_they_write_what_a_plain_loop_writes(
     team = served.ruled_by(policy).switched_by(FixedSwitcher([0, 1]))
     traces = team.generate(list(QUESTIONS))
     _compare(traces, [members[name] for name in NAMES], PATCH, "the two on vLLM, taking turns")
+
+
+def test_in_one_process_they_write_the_same(
+    real_cache: Path, members: Mapping[str, Plain], tmp_path: Path
+) -> None:
+    """`engine.kind: vllm`, in vLLM's environment."""
+    team, questions = tmp_path / "team.yaml", tmp_path / "questions.jsonl"
+    content = {
+        "candidates": [{"name": name, "model": str(real_cache / name)} for name in NAMES],
+        "switcher": {"kind": "fixed", "sequence": list(NAMES)},
+        "engine": {"kind": "vllm", "memory": "512 MiB", "vllm": ENGINE},
+        "policy": {"patch_size": PATCH, "max_tokens": BUDGET, "temperature": 0},
+    }
+    team.write_text(yaml.safe_dump(content), encoding="utf-8")
+    lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(QUESTIONS)]
+    questions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    written = tmp_path / "written.jsonl"
+    run(*there(COMMAND, "generate", "--team", team, "--input", questions, "--output", written))
+    _compare(traces(written), [members[name] for name in NAMES], PATCH, "the two in one process")
 
 
 def test_servers_keep_to_a_format_as_far_as_they_can(served: Team) -> None:
