@@ -33,17 +33,27 @@ from taketurns.generation.team import Team
 from taketurns.pocket.tasks import TASKS
 from taketurns.switchers.base import Decide, GenerationView
 from taketurns.switchers.nudging import NudgingSwitcher
+from taketurns.switchers.words import WordBoundaries
 from taketurns.types import Candidate, Query, Trace
 from taketurns.utils.markdown import table
 
 BATCH = 8
+ASKED = (
+    "Which planet is the largest?",
+    "Why do leaves fall in autumn?",
+    "Name three animals that lay eggs.",
+    "A shop sells 48 clips in April and half as many in May. How many is that in all?",
+    "Write two sentences about the sea.",
+    "What is the capital of France?",
+    "How is bread made?",
+    "Explain what a magnet does.",
+)
 SHARE = 0.2  # of random models' tokens at which the base is unsure
 
 
 class AskedAtEveryToken:
-    """Nudging for patches of one token: before each, the base's distribution is read. Where every
-    token begins a word but a digit after a digit, as here, no more is needed to keep words whole
-    than the other one's own distribution after a digit."""
+    """Nudging for patches of one token: before each, the base's distribution is read, and within a
+    word of the other one the other's own."""
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
@@ -51,9 +61,11 @@ class AskedAtEveryToken:
 
     async def prepare(self, engine: Engine, candidates: Sequence[ModelInfo]) -> None:
         self._infos = list(candidates)
+        self._words = WordBoundaries(candidates[1])
 
     def begin(self, query: Query, policy: Policy) -> Decide:
         base, other = self._infos
+        word = b""  # of the other one, as far as it is written
 
         async def top(session: Session, info: ModelInfo, prompt: list[int]) -> tuple[float, int]:
             logprobs = await cast(DeepSession, session).next_logprobs(info.name, prompt)
@@ -61,11 +73,17 @@ class AskedAtEveryToken:
             return float(highest.exp()), int(token)
 
         async def decide(session: Session, state: GenerationView) -> tuple[float, ...]:
+            nonlocal word
             last = state.patches[-1] if state.patches else None
-            if last is not None and last.speaker == 1 and last.text[-1:].isdigit():
-                _, token = await top(session, other, state.prompt(1))
-                if other.codec.grammar_vocabulary.tokens[token][:1].isdigit():
+            if last is not None and last.speaker == 1:
+                word += b"".join(map(self._words.bytes_of, last.token_ids))
+                if not word.strip():
                     return (0.0, 1.0)
+                _, token = await top(session, other, state.prompt(1))
+                ends = self._words.text_of(token) is None
+                if ends or not self._words.between(word, token):
+                    return (0.0, 1.0)
+            word = b""
             probability, token = await top(session, base, state.prompt(0))
             sure = probability >= self._gamma and token not in base.end_token_ids
             return (float(sure), float(not sure))
@@ -103,6 +121,16 @@ def pocket(tokens: int) -> Iterator[Setting]:
     asked = tuple(task.queries("dev")[0] for task in list(TASKS.values())[:BATCH])
     engine = LocalEngine({candidate.name: candidate.spec for candidate in pair}, threads=1)
     yield Setting("pocket, 0.9M", pair, engine, asked, 0.4, tokens)
+
+
+@contextmanager
+def smol(tokens: int) -> Iterator[Setting]:
+    """Two checkpoints of the team smol, adapters on one real base, which must have been fetched."""
+    config = load_team_config("smol")
+    pair = (config.candidates[0], config.candidates[-1])
+    asked = tuple(Query(id=str(number), text=text) for number, text in enumerate(ASKED))
+    engine = LocalEngine({candidate.name: candidate.spec for candidate in pair}, threads=1)
+    yield Setting("smol, 135M", pair, engine, asked, 0.4, tokens)
 
 
 @contextmanager
@@ -174,12 +202,20 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="13m", help="of the models with random weights")
+    parser.add_argument(
+        "--models", nargs="+", choices=("pocket", "random", "smol"), default=["pocket", "random"]
+    )
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for made in (pocket(options.tokens), random_llamas(options.shape, options.tokens)):
+    made_of = {
+        "pocket": lambda: pocket(options.tokens),
+        "random": lambda: random_llamas(options.shape, options.tokens),
+        "smol": lambda: smol(options.tokens),
+    }
+    for made in (made_of[name]() for name in options.models):
         with made as setting:
             rows.append(measure(setting, options.rounds))
             print(rows[-1], file=sys.stderr, flush=True)
