@@ -112,7 +112,7 @@ format: install-dev  ## let ruff format and mend
 	@$(BIN)/ruff check --fix
 
 bench: install  ## what taking turns costs beside one model alone, in one table (at most 20 minutes; BENCH=… keeps the rows)
-	@$(BIN)/python -m benchmarks.costs.table --processes 2 --out "$(BENCH)/table.jsonl"
+	@$(BIN)/python -m benchmarks.costs.table --processes 2 --minutes 19 --out "$(BENCH)/table.jsonl"
 
 bench-all: install  ## the same and all long rows, step by step into BENCH=…; goes on after a stop (hours)
 	@$(BIN)/python -m benchmarks.costs.run "$(BENCH)"
