@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from taketurns.engines.local import batch_invariant
 from taketurns.engines.local.engine import LocalEngine
 from taketurns.engines.local.model_threads import ModelThreads
 from taketurns.errors import ConfigError
-from taketurns.types import ModelSpec
+from taketurns.types import Completion, ModelSpec, Sampling
 
 
 class _Uneven(torch.nn.Linear):
@@ -135,3 +136,30 @@ async def test_products_are_measured_again_when_the_number_of_threads_changes(
         await engine.close()
         torch.set_num_threads(before)
     assert threads[1] == threads[6] == 2
+
+
+async def test_who_goes_on_after_one_foreign_token_needs_no_forward_to_read_it(
+    three_models: dict[str, str],
+) -> None:
+    """Fault: each was read in a forward of its own beside that of the answers being written."""
+    spec = ModelSpec(three_models["m0"])
+    prompt, foreign = list(range(40, 80)), list(range(50, 60))
+
+    async def turns(engine: LocalEngine) -> list[Completion]:
+        async with engine.session(1, 200) as session:
+            return [
+                await session.generate("m", prompt + foreign[:count], Sampling(1, temperature=1.0))
+                for count in range(len(foreign) + 1)
+            ]
+
+    engine = LocalEngine({"m": spec}, deterministic=True)
+    alone = await turns(engine)
+    before = engine.counters("m").forwards
+    async with engine.session(0, 200) as session:
+        writing = asyncio.create_task(session.generate("m", prompt, Sampling(80, temperature=0.0)))
+        beside = await turns(engine)
+        written = await writing
+    took = engine.counters("m").forwards - before
+    await engine.close()
+    assert beside == alone
+    assert took < len(written.token_ids) + len(foreign)

@@ -230,10 +230,12 @@ class LaneRunner(BatchRunner):
         try:
             self._drop_cancelled()
             writing = len(self._lanes)
-            for first, last in self._groups(self._take_waiting()):
+            taken = self._take_waiting()
+            joining = sum(map(self._joins, taken)) if writing else 0  # they stand first
+            for first, last in self._groups(taken[joining:]):
                 self._encode(first, last)
             if writing:
-                self._write(writing)
+                self._write(writing, joining)
             self._release_done()
         except Exception as error:  # whatever a model raises belongs to those who asked for it
             self._fail(error)
@@ -290,7 +292,7 @@ class LaneRunner(BatchRunner):
                 taken.append(self._lane(job))
             length = longer
         self._waiting.extendleft(reversed(later))
-        taken.sort(key=lambda lane: (_wants_hidden(lane), lane.missing))
+        taken.sort(key=lambda lane: (not self._joins(lane), _wants_hidden(lane), lane.missing))
         if taken:
             self._enter(taken, length)
         return taken
@@ -370,6 +372,13 @@ class LaneRunner(BatchRunner):
                 cuts.append(index)
                 real = lane.missing
         return [(offset + first, offset + end) for first, end in pairwise([*cuts, len(taken)])]
+
+    def _joins(self, lane: _Lane) -> bool:
+        """Whether a lane just taken lacks one token only, as one does that has just sampled it. It
+        then writes its first token with the others: no forward is needed to read what another model
+        wrote if that is a single token."""
+        plain = isinstance(lane.job, GenerateRequest) and not follows(lane.job)
+        return plain and lane.missing == 1 and not self._pool.states
 
     def _alike(self, lane: _Lane, other: _Lane) -> bool:
         """May two lanes be encoded in one forward? Whether a single token is missing decides the
@@ -480,14 +489,18 @@ class LaneRunner(BatchRunner):
             return min(ahead, most)
         return 1 if group[0].length else ahead
 
-    def _write(self, writing: int) -> None:
-        """One more token for each of the first `writing` lanes that knows its last one."""
-        lanes = self._lanes[:writing]
+    def _write(self, writing: int, joining: int) -> None:
+        """One more token for each of the first `writing` lanes that knows its last one, and the
+        first one for the `joining` lanes after them."""
+        lanes = self._lanes[: writing + joining]
         fed = [_hear(lane) for lane in lanes]
-        if not any(fed):
+        if not any(fed):  # nobody joins, for a lane that does has a token to read
             return
         outputs = self._run(0, fed, 1, any(follows(lane.job) for lane in lanes))
-        logits = outputs.logits[:writing]
+        for lane in lanes[writing:]:
+            lane.member.counters.encoded_tokens += 1
+            lane.job.parked.tokens = list(lane.tokens)
+        logits = outputs.logits[: len(lanes)]
         writers = []
         for row, lane in enumerate(lanes):
             if not isinstance(lane.job, EnsembleMember):
@@ -495,7 +508,7 @@ class LaneRunner(BatchRunner):
             elif fed[row]:
                 lane.member.counters.encoded_tokens += 1
                 lane.job.offer(logits[row])
-        if len(writers) == writing:
+        if len(writers) == len(lanes):
             self._sample(lanes, logits, outputs.hidden)
         elif writers:
             hidden = tuple(layer[writers] for layer in outputs.hidden)
