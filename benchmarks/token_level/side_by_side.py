@@ -1,6 +1,6 @@
 """Nudging by the token level's frame beside the same decisions asked before every token.
 
-    python -m benchmarks.token_level.side_by_side [--shape 13m] [--tokens 64] [--rounds 5]
+    python -m benchmarks.token_level.side_by_side [--models pocket random smol] [--tokens 64]
 
 Both write the same greedy answers, token by token of the same speaker, which is checked. The other
 way is that of the method `per-token`: patches of one token, before each of which the switcher reads
