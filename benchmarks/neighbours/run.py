@@ -82,11 +82,22 @@ def steps(work: Path, pipeline: str) -> Iterator[Step]:
 
 
 def fusionroute(work: Path, pipeline: str, texts: Path, trained: dict[str, Path]) -> Iterator[Step]:
-    """The router of FusionRoute, which learns from the same texts, for all candidates."""
-    folder = trained["fusionroute"] = work / "switchers" / "fusionroute"
-    learn = ("taketurns", "train", "--team", pipeline, "--switcher", "fusionroute")
+    """The router of FusionRoute, which learns from the same texts, for all candidates; then from
+    its own answers to the questions of these texts."""
+    first = trained["fusionroute"] = work / "switchers" / "fusionroute"
+    learn = ("taketurns", "train", "--switcher", "fusionroute", "--team")
     yield Step(
-        "fusionroute", (*learn, "--texts", str(texts), "--output", str(folder)), folder / TRAINED
+        "fusionroute",
+        (*learn, pipeline, "--texts", str(texts), "--output", str(first)),
+        first / TRAINED,
+    )
+    second = trained["fusionroute-preferred"] = work / "switchers" / "fusionroute-preferred"
+    world = ("--world", str(_tasks(pipeline).world))
+    asked = (*world, "--limit", str(LEARNED), "--answers", "6")
+    yield Step(
+        "fusionroute-preferred",
+        (*learn, str(first), *asked, "--output", str(second)),
+        second / TRAINED,
     )
 
 

@@ -27,9 +27,10 @@ from taketurns.training.fusionroute.objective import (
     Likelihoods,
     likelihoods,
 )
+from taketurns.training.fusionroute.output import RouterSettings
 from taketurns.training.fusionroute.routing import RoutedPlaces, fit, read_states
 from taketurns.training.fusionroute.rows import ROUTER, FusionRow, FusionRows, read_rows
-from taketurns.training.fusionroute.run import RouterSettings, train_router
+from taketurns.training.fusionroute.run import train_router
 from taketurns.training.supervised.settings import LMSettings, TrainingConfig
 from tests.token_level.reference import plain
 from tests.token_level.test_deferral_training import team_of, texts, write
@@ -151,7 +152,7 @@ def test_a_command_makes_a_team_of_texts_and_goes_on_after_a_stop(
     assert min(losses) < losses[0]
     standards = metrics["standards"]
     assert standards["best"] <= metrics["validation"]["loss"] < min(standards["alone"].values())
-    assert "preference stage" in (made / "README.md").read_text()
+    assert "preference stage comes after" in (made / "README.md").read_text()
     config = load_team_config(made)
     assert (config.switcher.kind, config.policy.patch) == ("fusionroute", None)
     with Team.load(made) as team:
@@ -189,11 +190,15 @@ def test_what_cannot_be_is_refused_before_anything_runs(
         train_router(team, given, out)
     with pytest.raises(DataError, match="cannot read"):
         train_router(team_of(pair), tmp_path / "none.jsonl", out)
-    for wrong in ((), ("--labels", given), ("--texts", given, "--labels", given)):
+    for wrong, why in (
+        ((), "learns from texts first"),
+        (("--labels", given), "leave out the other options"),
+        (("--texts", given, "--labels", given), "leave out the other options"),
+    ):
         options = ("--switcher", "fusionroute", *wrong, "--output", out)
         code, _, err = invoke("train", "--team", team_file, *options)
         assert code != 0
-        assert "learns from texts alone" in err
+        assert why in err
     assert not out.exists()
 
 

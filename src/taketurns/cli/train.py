@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from taketurns.config.team_config import TeamConfig
     from taketurns.tasks.base import Task
     from taketurns.training.deferral.run import DeferralSettings
-    from taketurns.training.fusionroute.run import RouterSettings
+    from taketurns.training.fusionroute.improve import PreferenceSettings
+    from taketurns.training.fusionroute.output import RouterSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -60,11 +61,19 @@ def train(
             "fusionroute they are learned from without labels."
         ),
     ] = None,
+    preferences: Annotated[
+        Path | None,
+        typer.Option(
+            help="Questions with a chosen and a rejected answer, one JSON object a line: with "
+            "--switcher fusionroute and a team that has a router."
+        ),
+    ] = None,
     limit: Annotated[
         int,
         typer.Option(
             min=1,
-            help="With --switcher deferral and without --texts: the train questions of each task.",
+            help="With --switcher deferral or fusionroute and without --texts: the train questions "
+            "of each task.",
         ),
     ] = 100,
     switcher: Annotated[
@@ -80,9 +89,9 @@ def train(
     task: Annotated[
         list[str] | None,
         options.question_option(
-            help="A task of the labels; may be repeated (default: all). With policy-gradient "
-            "and deferral, a task to ask (default: the pocket world's, for a team that was made "
-            "for it)."
+            help="A task of the labels; may be repeated (default: all). With policy-gradient, "
+            "deferral and fusionroute, a task to ask (default: the pocket world's, for a team that "
+            "was made for it)."
         ),
     ] = None,
     targets: Annotated[
@@ -140,6 +149,13 @@ def train(
     report_to: Annotated[
         str, _language_model(help="A tracker of transformers, such as wandb or tensorboard.")
     ] = "none",
+    beta: Annotated[
+        float,
+        _language_model(
+            help="With --preferences or --task: how far the router may move, as in DPO (less is "
+            "farther)."
+        ),
+    ] = 0.1,
     mode: Annotated[
         Literal["speaker", "candidate"],
         _head(help="Read the last speaker, or always one candidate."),
@@ -166,7 +182,13 @@ def train(
     with_: options.WithOption = None,
     steps: Annotated[int, _policy_gradient(help="Steps, each of answers and an update.")] = 60,
     questions: Annotated[int, _policy_gradient(help="Questions per step.")] = 32,
-    answers: Annotated[int, _policy_gradient(help="Answers per question and step.")] = 8,
+    answers: Annotated[
+        int,
+        _policy_gradient(
+            help="Answers per question and step. With --switcher fusionroute, answers per question "
+            "to compare."
+        ),
+    ] = 8,
     kl: Annotated[
         float,
         _policy_gradient(help="The weight of the KL penalty towards the start."),
@@ -197,7 +219,9 @@ def train(
     """
     from taketurns.tasks.defaults import pocket_tasks
     from taketurns.training.deferral.run import DeferralSettings
-    from taketurns.training.fusionroute.run import RouterSettings
+    from taketurns.training.distillation.settings import SamplingConfig
+    from taketurns.training.fusionroute.improve import PreferenceSettings
+    from taketurns.training.fusionroute.output import RouterSettings
     from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
@@ -218,6 +242,11 @@ def train(
         return options.load_tasks(team, task, _say, data, with_, world)
 
     config = options.load_team(team, set_)
+    if preferences is not None and (switcher != "fusionroute" or method != "labels"):
+        raise UsageError(
+            "--preferences are for a router: add --switcher fusionroute and leave out --method, or "
+            "leave out --preferences"
+        )
     with options.interruptible(_say):
         if method == "policy-gradient":
             for given, option in ((labels, "--labels"), (texts, "--texts")):
@@ -244,18 +273,31 @@ def train(
                 ),
             )
         elif switcher == "fusionroute":
-            if texts is None or labels is not None:
+            if labels is not None or (texts is not None and preferences is not None):
                 raise UsageError(
-                    "--switcher fusionroute learns from texts alone: give them with --texts, and "
-                    "leave out --labels"
+                    "--switcher fusionroute learns from --texts, and a team with a router from "
+                    "--preferences or the questions of --task: leave out the other options"
                 )
-            metrics, summary = _train_router(
-                config,
-                texts,
-                output,
-                RouterSettings(LMSettings(start, lora, rank, report_to), validation),
-                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
+            if texts is None and config.switcher.kind != "fusionroute":
+                raise UsageError(
+                    "a router learns from texts first: give them with --texts; a team with a "
+                    "router (name its folder with --team) then learns from --preferences, or from "
+                    "its own answers to the questions of --task"
+                )
+            router = RouterSettings(LMSettings(start, lora, rank, report_to), validation)
+            training = TrainingConfig(
+                epochs, learning_rate, batch_size, weight_decay, seed, patience
             )
+            if texts is not None:
+                metrics, summary = _train_router(config, texts, output, router, training)
+            else:
+                metrics, summary = _improve_router(
+                    config,
+                    preferences if preferences is not None else _tasks(),
+                    output,
+                    PreferenceSettings(router, beta, SamplingConfig(answers, limit)),
+                    training,
+                )
         elif switcher == "deferral" or texts is not None:
             if switcher != "deferral" or labels is not None:
                 raise UsageError(
@@ -362,6 +404,24 @@ def _train_router(
     return metrics, (
         f"epoch {metrics['best_epoch']} is in {output}: loss {metrics['validation']['loss']:.4f} "
         f"on validation texts, {best} alone {alone[best]:.4f}"
+    )
+
+
+def _improve_router(
+    team: TeamConfig,
+    source: Path | Sequence[Task],
+    output: Path,
+    settings: PreferenceSettings,
+    training: TrainingConfig,
+) -> tuple[Mapping[str, Any], str]:
+    """Train a router on preferences. Returns the metrics, and a sentence about them."""
+    from taketurns.training.fusionroute.improve import improve_router
+
+    metrics = improve_router(team, source, output, settings, training, _say)
+    worth, before = metrics["validation"], metrics["standards"]["untrained"]
+    return metrics, (
+        f"epoch {metrics['best_epoch']} is in {output}: loss {worth['loss']:.4f} on validation "
+        f"pairs (before {before:.4f}), {worth['right']:.0%} of them the right way round"
     )
 
 

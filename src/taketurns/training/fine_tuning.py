@@ -33,6 +33,8 @@ class Defaults:
     lora_epochs: int
     full_epochs: int
     full_weight_decay: float
+    lora_rate: float = 2e-4
+    full_rate: float = 5e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class FineTuningPlan:
             small=small,
             parameters=parameters,
             epochs=config.epochs or (defaults.lora_epochs if lora else defaults.full_epochs),
-            learning_rate=config.learning_rate or (2e-4 if lora else 5e-4),
+            learning_rate=config.learning_rate
+            or (defaults.lora_rate if lora else defaults.full_rate),
             weight_decay=decay if config.weight_decay is None else config.weight_decay,
             rows_at_once=_rows_at_once(small, config.batch_size),
         )

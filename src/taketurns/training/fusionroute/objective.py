@@ -127,5 +127,10 @@ def likelihoods(theirs: Tensor, own: Tensor, wanted: Tensor) -> Likelihoods:
     """From log-probabilities `[places, candidates, outcomes]` of the candidates and `[places,
     outcomes]` of the router, for the outcome that follows at each place, int64 `[places]`."""
     at = wanted[:, None, None].expand(-1, theirs.shape[1], 1)
-    fused = (theirs + own[:, None]).log_softmax(-1)
-    return Likelihoods(theirs.gather(2, at).squeeze(2), fused.gather(2, at).squeeze(2))
+    return Likelihoods(theirs.gather(2, at).squeeze(2), fused(theirs, own, wanted))
+
+
+def fused(theirs: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+    """The part of `likelihoods` of the same name, `[places, candidates]`."""
+    at = wanted[:, None, None].expand(-1, theirs.shape[1], 1)
+    return (theirs + own[:, None]).log_softmax(-1).gather(2, at).squeeze(2)

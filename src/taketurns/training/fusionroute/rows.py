@@ -33,6 +33,11 @@ class FusionRow:
         return self.prompts[reader] + self.answer
 
     @property
+    def places(self) -> int:
+        """Their number."""
+        return len(self.answer) + 1
+
+    @property
     def length(self) -> int:
         """The tokens that the router reads."""
         return len(self.prompts[-1]) + len(self.answer)

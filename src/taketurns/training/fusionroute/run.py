@@ -6,48 +6,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taketurns.config.team_config import SwitcherConfig, TeamConfig
-from taketurns.config.team_file import spec_entry, team_yaml
 from taketurns.runs.description import describe_run, fingerprint
 from taketurns.runs.folder import RunFolder
 from taketurns.runs.manifest import Manifest
 from taketurns.runs.progress import Progress
 from taketurns.runs.records import encode_record
-from taketurns.training import SWITCHER_SCHEMA
-from taketurns.training.card import SWITCHER, write_card
 from taketurns.training.deferral.texts import Text, Texts, read_texts
 from taketurns.training.epochs import evaluations, export
 from taketurns.training.fine_tuning import Defaults, fine_tune
+from taketurns.training.fusionroute.output import (
+    RouterSettings,
+    start_name,
+    trained_spec,
+    write_router,
+)
 from taketurns.training.fusionroute.rows import ROUTER, FusionRow, FusionRows, read_rows
 from taketurns.training.models import one_thread
-from taketurns.training.settings import FineTuningConfig
 from taketurns.training.supervised.lm import start_spec
-from taketurns.training.supervised.settings import LMSettings, Selection, TrainingConfig
+from taketurns.training.supervised.settings import TrainingConfig
 from taketurns.types import ModelSpec
 from taketurns.utils.extras import TUNING, require
-from taketurns.utils.files import write_bytes, write_text
+from taketurns.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from taketurns.training.fusionroute.routing import FittedRouting
 
 DEFAULTS = Defaults(lora_epochs=2, full_epochs=6, full_weight_decay=0.05)
-
-
-@dataclass(frozen=True, slots=True)
-class RouterSettings:
-    """The model that the router starts from, and how its weights are trained; `validation` is the
-    share of the texts that chooses the epochs. Raises UsageError for a value out of range."""
-
-    model: LMSettings = field(default_factory=LMSettings)
-    validation: float = 0.15
-
-    def __post_init__(self) -> None:
-        Selection(validation=self.validation)  # which checks the share
 
 
 def train_router(
@@ -92,20 +82,6 @@ class _Run:
     def names(self) -> tuple[str, ...]:
         return tuple(candidate.name for candidate in self.team.candidates)
 
-    @property
-    def fine_tuning(self) -> FineTuningConfig:
-        training, model = self.training, self.settings.model
-        return FineTuningConfig(
-            training.epochs,
-            training.learning_rate,
-            training.batch_size,
-            training.weight_decay,
-            training.seed,
-            model.lora,
-            model.rank,
-            model.report_to,
-        )
-
 
 def _train(
     run: _Run, folder: RunFolder, known: Sequence[Text], read: FusionRows
@@ -130,16 +106,17 @@ def _train(
     candidates = FrozenCandidates([weights.load(name) for name in run.names], read.outcomes)
     objective = FusedNextToken(train, validation, candidates)
     plan, log = fine_tune(
-        run.start, objective, folder.work, run.fine_tuning, DEFAULTS, run.training.patience
+        run.start,
+        objective,
+        folder.work,
+        run.settings.fine_tuning(run.training),
+        DEFAULTS,
+        run.training.patience,
     )
     best = export(folder.work, log, objective.best_by, path)
-    where = str(path.resolve())
-    tuned = replace(run.start, adapter=where) if plan.lora else run.start.with_model(where)
+    tuned = trained_spec(run.start, path, lora=plan.lora)
     with one_thread(plan.small):
         fitted = _route(run, tuned, candidates, train, validation)
-    fitted.head.save(path)
-    local = Path(run.start.model).exists()
-    base = Path(run.start.model).name if local else run.start.model
     likelihoods = [-entry["eval_likelihood"] for entry in evaluations(log, objective.best_by)]
     metrics = {
         "switcher": {
@@ -147,7 +124,7 @@ def _train(
             **asdict(run.training),
             **asdict(plan),
             "kind": "fusionroute",
-            "start": base,
+            "start": start_name(run.start),
             "candidates": list(run.names),
         },
         "examples": {
@@ -155,8 +132,8 @@ def _train(
             "left_out": len(known) - len(kept),
             "train_texts": len(train),
             "validation_texts": len(validation),
-            "train_places": sum(len(row.answer) + 1 for row in train),
-            "validation_places": sum(len(row.answer) + 1 for row in validation),
+            "train_places": sum(row.places for row in train),
+            "validation_places": sum(row.places for row in validation),
         },
         "best_epoch": best,
         "validation": fitted.history[fitted.best_epoch - 1],
@@ -164,14 +141,7 @@ def _train(
         "history": {"router": likelihoods, "head": fitted.history},
         "seconds": round(time.monotonic() - began, 1),
     }
-    write_card(path, "fusionroute", metrics, SWITCHER, None if local else run.start.model)
-    # The switcher ends each patch after a token, so only their greatest length is left.
-    policy = replace(
-        team.policy, patch=None, patch_size=team.policy.max_tokens, greedy_switcher=True
-    )
-    entry = {"kind": "fusionroute", **spec_entry(tuned, path), "path": "."}
-    write_text(path / "team.yaml", team_yaml(replace(team, policy=policy), entry, path))
-    folder.finish({"schema": SWITCHER_SCHEMA, **metrics})
+    write_router(folder, team, run.start, tuned, fitted.head, "fusionroute", metrics)
     return metrics
 
 
