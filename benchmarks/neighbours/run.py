@@ -1,6 +1,6 @@
 """Switch Generation beside its neighbours at the token level, on the pocket tasks, step by step.
 
-    python -m benchmarks.neighbours.run WORK [--only PATTERN …] [--list]
+    python -m benchmarks.neighbours.run WORK [--pipeline FOLDER] [--seeds N] [--only PATTERN …]
 
 Heads and judges are trained for the first and the last checkpoint, all methods answer the same
 questions, and every method with a knob is asked along it. A step is one command with one output in
@@ -35,8 +35,8 @@ PAIRS = ("nudging", "baco", "mentorcollab")
 SOME = ("--limit", "8", "--seeds", "5")  # questions along a knob
 
 
-def steps(work: Path, pipeline: str) -> Iterator[Step]:
-    """The steps, each after the steps that it needs."""
+def steps(work: Path, pipeline: str, seeds: int = 5) -> Iterator[Step]:
+    """The steps, each after the steps that it needs; `seeds` are those of the table."""
     team = load_team_config(pipeline)
     names = [candidate.name for candidate in team.candidates]
     pair, mentor, texts = work / "pair.yaml", work / "mentor.yaml", work / "texts.jsonl"
@@ -66,7 +66,7 @@ def steps(work: Path, pipeline: str) -> Iterator[Step]:
     methods = ",".join([*names, *PAIRS, *trained, *OTHERS, *OURS])
     ask = ("taketurns", "evaluate", "--team", pipeline, *switchers, "--methods", methods)
     table = work / "table"
-    wide = ("--limit", "60", "--seeds", "5", "--dev-limit", "30", "--clock", "cpu")
+    wide = ("--limit", "60", "--seeds", str(seeds), "--dev-limit", "30", "--clock", "cpu")
     yield Step("table", (*ask, *wide, "--output", str(table)), table / "results.json")
     tasks = [word for name in _tasks(pipeline).names for word in ("--task", name)]
     for knob in KNOBS:
@@ -150,6 +150,7 @@ def _made(name: str, output: Path, make: Callable[[], object]) -> Step:
 if __name__ == "__main__":
     parser = step_options(__doc__)
     parser.add_argument("--pipeline", default="pocket", help="a team of the pocket world")
+    parser.add_argument("--seeds", type=int, default=5, help="answers to each question")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    perform_steps(steps(options.work.resolve(), options.pipeline), options)
+    perform_steps(steps(options.work.resolve(), options.pipeline, options.seeds), options)
