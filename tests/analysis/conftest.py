@@ -65,6 +65,7 @@ def evaluation(tmp_path: Path) -> Folder:
         results = {
             "schema": "taketurns.evaluation/2",
             "subject": "switch",
+            "settings": {"team": {"candidates": [{"name": name} for name in POOL]}},
             "categories": {task: f"{task} in general" for task in sorted(tasks)},
             "methods": {
                 name: {"kind": kinds.get(name, "single"), "file": f"answers/{name}.jsonl"}

@@ -68,6 +68,19 @@ def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taketurns.evaluation.statistics.RESAMPLES", 199)
 
 
+def test_a_candidate_that_wrote_nothing_has_its_name(evaluation: Folder) -> None:
+    """So its answers alone are found, and questions that no checkpoint solves are known."""
+    found = methods()
+    drawn = (0.5, 0.4, 0.1)
+    found["switch"] = [
+        (task, replace(t, patches=(patch(0, " a", drawn), patch(1, " b", drawn))), score)
+        for task, t, score in found["switch"]
+    ]
+    read = read_answers(evaluation(found))
+    assert read.subject.pool == POOL
+    assert read.solved_alone is not None
+
+
 def test_one_command_makes_the_whole_report(evaluation: Folder, invoke: Invoke) -> None:
     folder = evaluation(methods())
     code, out, err = invoke("analyze", "--run", folder)

@@ -135,7 +135,9 @@ def _read_folder(folder: Path, method: str | None) -> AnalysisInput:
         a question, or with an older scorer."""
         return (r for r in records(files[name]) if _without_seed(r["id"]) in asked)
 
-    subject = _method_answers(name, asked_records(name), results["categories"])
+    categories = results["categories"]
+    team = tuple(candidate["name"] for candidate in results["settings"]["team"]["candidates"])
+    subject = _method_answers(name, asked_records(name), categories, team)
     kinds = {name: entry["kind"] for name, entry in results["methods"].items()}
     if kinds.get(name) == "single" or not _switches(subject):
         raise DataError(
@@ -144,7 +146,7 @@ def _read_folder(folder: Path, method: str | None) -> AnalysisInput:
         )
     random = None
     if CHANCE in files and name != CHANCE:
-        random = _method_answers(CHANCE, asked_records(CHANCE), results["categories"])
+        random = _method_answers(CHANCE, asked_records(CHANCE), categories, team)
     singles = tuple(name for name, kind in kinds.items() if kind == "single" and name in files)
     scores = {
         name: _scores_by_id(asked_records(name))
@@ -212,8 +214,13 @@ def _read_file(path: Path) -> AnalysisInput:
 
 
 def _method_answers(
-    method: str, traces: Iterable[Mapping[str, Any]], categories: Mapping[str, str]
+    method: str,
+    traces: Iterable[Mapping[str, Any]],
+    categories: Mapping[str, str],
+    team: Sequence[str] = (),
 ) -> MethodAnswers:
+    """The answers of `traces`. A candidate that wrote nothing is in none of them by name, so its
+    name is that in `team`, where that has as many candidates."""
     answers: dict[str, ScoredAnswer] = {}
     names: dict[int, str] = {}
     width = 0
@@ -248,7 +255,9 @@ def _method_answers(
             "are each written by one candidate"
         )
     size = max(width, max(names, default=0) + 1)
-    pool = tuple(names.get(number, f"candidate {number}") for number in range(size))
+    known = dict(enumerate(team)) if len(team) == size else {}
+    known |= names
+    pool = tuple(known.get(number, f"candidate {number}") for number in range(size))
     failed -= answers.keys()
     place = {task: at for at, task in enumerate(dict.fromkeys(a.task for a in answers.values()))}
     ordered = sorted(answers.values(), key=lambda answer: place[answer.task])
