@@ -227,6 +227,8 @@ def test_signs_of_a_broken_team_are_named_with_their_tasks() -> None:
     even = (0.33, 0.33, 0.34)
     unsure = [answer((0, 0, 1), 1, question=f"q{n}", probabilities=even) for n in range(30)]
     assert verdicts(method_answers(unsure))["near-uniform switcher"] == "yes"
+    *_, sign = failure_signs(method_answers(unsure), speaker_shares(method_answers(unsure)))
+    assert "of the others: aligned wrote nothing, since top-p leaves out" in sign.means
     mixed = method_answers(
         [answer((0, 0), 1, question=f"q{n}") for n in range(9)]
         + [answer((2, 1, 1), 1, question=f"q{n}", task="names") for n in range(9)]

@@ -5,7 +5,7 @@ Whether its probabilities are *right* can only be measured with new answers: tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -96,7 +96,7 @@ def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[Failure
             _sign(
                 "near-uniform switcher",
                 "the switcher's probabilities are nearly equal, so it has learned almost nothing "
-                "and the team is close to random switching",
+                f"and the team is close to random switching{_left_out(subject.pool, shares)}",
                 "mean entropy of its probabilities (1: equal)",
                 stats.overall.entropy,
                 UNIFORM,
@@ -104,6 +104,18 @@ def failure_signs(subject: MethodAnswers, shares: SpeakerShares) -> list[Failure
             )
         )
     return signs
+
+
+def _left_out(pool: Sequence[str], shares: SpeakerShares) -> str:
+    """Top-p leaves out the least probable candidate, however close it is."""
+    read = zip(pool, shares.overall.of_tokens, strict=True)
+    silent = [name for name, tokens in read if tokens.value == 0]
+    if not silent:
+        return ""
+    return (
+        f" of the others: {' and '.join(silent)} wrote nothing, since top-p leaves out the least "
+        "probable candidates, however close they are (policy.top_p: 1.0 draws all)"
+    )
 
 
 def _dominates(name: str, which: str, shares: SpeakerShares, speaker: int) -> FailureSign:
