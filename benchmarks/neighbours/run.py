@@ -3,7 +3,8 @@
     python -m benchmarks.neighbours.run WORK [--pipeline FOLDER] [--seeds N] [--only PATTERN …]
 
 Heads and judges are trained for the first and the last checkpoint, all methods answer the same
-questions, and every method with a knob is asked along it. A step is one command with one output in
+questions, and every method with a knob is asked along it; the step `everything` asks all other
+methods of `taketurns evaluate` too. A step is one command with one output in
 WORK; a step with an existing output is skipped, so the same command continues after a stop.
 `--pipeline FOLDER` is a team of another pipeline, made by `python -m recipes.pocket`.
 `benchmarks.neighbours.curves` makes the table and the picture of the knobs.
@@ -64,10 +65,12 @@ def steps(work: Path, pipeline: str, seeds: int = 5) -> Iterator[Step]:
 
     switchers = [f"--switcher={name}={folder}" for name, folder in trained.items()]
     methods = ",".join([*names, *PAIRS, *trained, *OTHERS, *OURS])
-    ask = ("taketurns", "evaluate", "--team", pipeline, *switchers, "--methods", methods)
-    table = work / "table"
+    ask = ("taketurns", "evaluate", "--team", pipeline, *switchers)
     wide = ("--limit", "60", "--seeds", str(seeds), "--dev-limit", "30", "--clock", "cpu")
-    yield Step("table", (*ask, *wide, "--output", str(table)), table / "results.json")
+    for name, which in (("table", ("--methods", methods)), ("everything", ())):
+        folder = work / name
+        asked = (*ask, *which, *wide, "--output", str(folder))
+        yield Step(name, asked, folder / "results.json")
     tasks = [word for name in _tasks(pipeline).names for word in ("--task", name)]
     for knob in KNOBS:
         for value in knob.values:

@@ -20,7 +20,7 @@ def test_every_step_is_a_command_with_an_output_of_its_own(tmp_path: Path) -> No
     commands = [step.command for step in every if step.command]
     for command in commands:
         parse(command)
-    assert len(commands) == 7 + sum(len(knob.values) for knob in KNOBS) + len(TEMPERATURES)
+    assert len(commands) == 8 + sum(len(knob.values) for knob in KNOBS) + len(TEMPERATURES)
 
 
 def test_a_pair_is_the_first_and_the_last_checkpoint(tmp_path: Path) -> None:
