@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from taketurns.cli import options
+from taketurns.cli import options, training_runs
 from taketurns.cli.next_step import after_train
 from taketurns.errors import UsageError
 
 if TYPE_CHECKING:
-    from taketurns.config.team_config import TeamConfig
     from taketurns.tasks.base import Task
-    from taketurns.training.deferral.run import DeferralSettings
-    from taketurns.training.fusionroute.improve import PreferenceSettings
-    from taketurns.training.fusionroute.output import RouterSettings
-    from taketurns.training.policy_gradient.settings import PolicyGradientConfig
     from taketurns.training.supervised.settings import (
         HeadSettings,
         JudgeSettings,
         LMSettings,
-        Selection,
-        TrainingConfig,
     )
 
 _say = options.say_as("train")
@@ -238,6 +230,9 @@ def train(
             return JudgeSettings(tuple(layer or (-1,)))
         return HeadSettings(mode, reader, tuple(layer or ()), bias)
 
+    def _training() -> TrainingConfig:
+        return TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience)
+
     def _tasks() -> list[Task]:
         return options.load_tasks(team, task, _say, data, with_, world)
 
@@ -255,7 +250,7 @@ def train(
                         f"--method policy-gradient learns from questions: leave out {option}"
                     )
             prices = dict(map(_priced, price or ()))
-            metrics, summary = _train_on_reward(
+            metrics, summary = training_runs.from_reward(
                 config,
                 _tasks(),
                 output,
@@ -285,18 +280,17 @@ def train(
                     "its own answers to the questions of --task"
                 )
             router = RouterSettings(LMSettings(start, lora, rank, report_to), validation)
-            training = TrainingConfig(
-                epochs, learning_rate, batch_size, weight_decay, seed, patience
-            )
             if texts is not None:
-                metrics, summary = _train_router(config, texts, output, router, training)
+                metrics, summary = training_runs.router_from_texts(
+                    config, texts, output, router, _training()
+                )
             else:
-                metrics, summary = _improve_router(
+                metrics, summary = training_runs.router_from_preferences(
                     config,
                     preferences if preferences is not None else _tasks(),
                     output,
                     PreferenceSettings(router, beta, SamplingConfig(answers, limit)),
-                    training,
+                    _training(),
                 )
         elif switcher == "deferral" or texts is not None:
             if switcher != "deferral" or labels is not None:
@@ -304,125 +298,30 @@ def train(
                     "--switcher deferral learns from --texts or the questions of --task, and other "
                     "switchers from --labels: leave out the other option"
                 )
-            metrics, summary = _train_to_defer(
+            metrics, summary = training_runs.to_defer(
                 config,
                 texts if texts is not None else _tasks(),
                 output,
                 DeferralSettings(reader, tuple(layer or (-1,)), validation),
                 limit,
-                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
+                _training(),
             )
         else:
             if labels is None:
                 raise UsageError("the labels to train on are missing: give them with --labels")
-            metrics, summary = _learn(
+            metrics, summary = training_runs.from_labels(
                 config,
                 labels,
                 output,
                 _settings(),
                 Selection(targets, temperature, min_margin, tuple(task or ()), validation),
-                TrainingConfig(epochs, learning_rate, batch_size, weight_decay, seed, patience),
+                _training(),
             )
     if json_:
         options.print_json(metrics)
         return
     _say(summary)
     _say(after_train(output, () if pocket_tasks(str(output)) else tuple(task or ("TASK",))))
-
-
-def _learn(
-    team: TeamConfig,
-    labels: Path,
-    output: Path,
-    settings: LMSettings | HeadSettings | JudgeSettings,
-    selection: Selection,
-    training: TrainingConfig,
-) -> tuple[Mapping[str, Any], str]:
-    """Train on labels. Returns the metrics, and a sentence about them."""
-    from taketurns.training.supervised import run
-
-    metrics = run.train(team, labels, output, settings, selection, training, say=_say)
-    worth, beside = metrics["validation"], metrics["standards"]
-    single = max(beside["always"], key=beside["always"].__getitem__)
-    return metrics, (
-        f"epoch {metrics['best_epoch']} is in {output}: utility {worth['utility']:.4f} on "
-        f"validation (random {beside['random']:.4f}, always {single} "
-        f"{beside['always'][single]:.4f}, best {beside['best']:.4f})"
-    )
-
-
-def _train_on_reward(
-    team: TeamConfig, tasks: Sequence[Task], output: Path, config: PolicyGradientConfig
-) -> tuple[Mapping[str, Any], str]:
-    """Train on reward. Returns the metrics, and a sentence about them."""
-    from taketurns.training.policy_gradient.run import train_on_reward
-
-    metrics = train_on_reward(team, tasks, output, config, say=_say)
-    before, *_ = checks = metrics["checks"]
-    best = next(check for check in checks if check["step"] == metrics["best_step"])
-    return metrics, (
-        f"step {metrics['best_step']} is in {output}: reward {best['reward']:.4f} on validation "
-        f"questions, {before['reward']:.4f} before"
-    )
-
-
-def _train_to_defer(
-    team: TeamConfig,
-    source: Path | Sequence[Task],
-    output: Path,
-    settings: DeferralSettings,
-    limit: int,
-    training: TrainingConfig,
-) -> tuple[Mapping[str, Any], str]:
-    """Train a deferral head on texts or tasks. Returns the metrics, and a sentence about them."""
-    from taketurns.training.deferral.run import train_on_divergences, train_on_texts
-
-    if isinstance(source, Path):
-        metrics = train_on_texts(team, source, output, settings, training, _say)
-    else:
-        metrics = train_on_divergences(team, source, output, limit, settings, training, _say)
-    loss, half = metrics["validation"]["loss"], metrics["standards"]["half"]
-    return metrics, (
-        f"epoch {metrics['best_epoch']} is in {output}: loss {loss:.4f} on validation texts, with "
-        f"probability one half everywhere {half:.4f}"
-    )
-
-
-def _train_router(
-    team: TeamConfig,
-    texts: Path,
-    output: Path,
-    settings: RouterSettings,
-    training: TrainingConfig,
-) -> tuple[Mapping[str, Any], str]:
-    """Train a router on texts. Returns the metrics, and a sentence about them."""
-    from taketurns.training.fusionroute.run import train_router
-
-    metrics = train_router(team, texts, output, settings, training, _say)
-    alone = metrics["standards"]["alone"]
-    best = min(alone, key=alone.__getitem__)
-    return metrics, (
-        f"epoch {metrics['best_epoch']} is in {output}: loss {metrics['validation']['loss']:.4f} "
-        f"on validation texts, {best} alone {alone[best]:.4f}"
-    )
-
-
-def _improve_router(
-    team: TeamConfig,
-    source: Path | Sequence[Task],
-    output: Path,
-    settings: PreferenceSettings,
-    training: TrainingConfig,
-) -> tuple[Mapping[str, Any], str]:
-    """Train a router on preferences. Returns the metrics, and a sentence about them."""
-    from taketurns.training.fusionroute.improve import improve_router
-
-    metrics = improve_router(team, source, output, settings, training, _say)
-    worth, before = metrics["validation"], metrics["standards"]["untrained"]
-    return metrics, (
-        f"epoch {metrics['best_epoch']} is in {output}: loss {worth['loss']:.4f} on validation "
-        f"pairs (before {before:.4f}), {worth['right']:.0%} of them the right way round"
-    )
 
 
 def _priced(text: str) -> tuple[str, float]:
